@@ -1,0 +1,24 @@
+"""Money: what it costs, who paid, what goes back, and the books. All amounts are whole paise."""
+
+from billing.models.bill import Bill, BillLine, Invoice
+from billing.models.ledger import Account, JournalEntry, Posting
+from billing.models.payment import QRCode, QRPayment, Refund, Wallet
+from billing.models.reconciliation import Difference
+from billing.models.tariff import Tariff
+from billing.models.webhook import WebhookEvent
+
+__all__ = [
+    "Account",
+    "Bill",
+    "BillLine",
+    "Difference",
+    "Invoice",
+    "JournalEntry",
+    "Posting",
+    "QRCode",
+    "QRPayment",
+    "Refund",
+    "Tariff",
+    "Wallet",
+    "WebhookEvent",
+]

@@ -1,0 +1,84 @@
+from django.db import models
+from django.db.models import F, Q
+
+from accounts.models import Audited
+
+
+class Bill(Audited):
+    """What a session cost: one per session, recomputable from the tariff snapshot and the energy."""
+
+    owner_path = "session__company"
+    rider_path = "session__user"
+
+    session = models.OneToOneField("csms.ChargingSession", models.PROTECT, related_name="bill")
+    payment = models.OneToOneField("billing.QRPayment", models.PROTECT, null=True, blank=True, related_name="bill")
+    tariff_snapshot = models.JSONField(default=dict)
+    delivered_wh = models.BigIntegerField()
+    billed_wh = models.BigIntegerField()
+    energy_charge = models.BigIntegerField(help_text="paise, before GST")
+    cgst = models.BigIntegerField(default=0)
+    sgst = models.BigIntegerField(default=0)
+    igst = models.BigIntegerField(default=0)
+    platform_fee = models.BigIntegerField(default=0)
+    total = models.BigIntegerField()
+    refund_due = models.BigIntegerField(default=0, help_text="paise; asked of Razorpay when a rupee or more")
+    remainder = models.BigIntegerField(default=0, help_text="1-99 paise that Razorpay cannot refund")
+    overrun_wh = models.BigIntegerField(default=0)
+    overrun_paise = models.BigIntegerField(
+        default=0, help_text="Energy charge of what was delivered beyond the money; ours, not the rider's"
+    )
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(total=F("energy_charge") + F("cgst") + F("sgst") + F("igst") + F("platform_fee")), name="bill_adds_up"
+            ),
+            models.CheckConstraint(condition=Q(cgst=F("sgst")), name="bill_equal_halves"),
+            models.CheckConstraint(condition=Q(energy_charge__gte=0) & Q(total__gte=0) & Q(refund_due__gte=0), name="bill_not_negative"),
+            models.CheckConstraint(condition=Q(remainder__gte=0) & Q(remainder__lt=100), name="bill_remainder_under_a_rupee"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Bill of session {self.session_id}"
+
+    @property
+    def gst(self) -> int:
+        return self.cgst + self.sgst + self.igst
+
+
+class BillLine(models.Model):
+    """One line of a bill. Rounding happens once, here."""
+
+    bill = models.ForeignKey(Bill, models.CASCADE, related_name="lines")
+    position = models.PositiveSmallIntegerField()
+    kind = models.CharField(max_length=20, choices=[(k, k) for k in ("energy", "cgst", "sgst", "igst", "platform_fee")])
+    description = models.CharField(max_length=120)
+    quantity_wh = models.BigIntegerField(null=True, blank=True)
+    rate_paise_per_kwh = models.BigIntegerField(null=True, blank=True)
+    amount_paise = models.BigIntegerField()
+
+    class Meta:
+        ordering = ["position"]
+        constraints = [models.UniqueConstraint(fields=["bill", "position"], name="bill_line_once")]
+
+    def __str__(self) -> str:
+        return self.description
+
+
+class Invoice(Audited):
+    """A tax invoice made from a bill (CGST Rule 46: a serial of 16 characters at most, consecutive within a financial year)."""
+
+    owner_path = "bill__session__company"
+    rider_path = "bill__session__user"
+
+    number = models.CharField(max_length=16, unique=True)
+    bill = models.OneToOneField(Bill, models.PROTECT, related_name="invoice")
+    issued_at = models.DateTimeField()
+    supplier_gstin = models.CharField(max_length=15, blank=True)
+    recipient_name = models.CharField(max_length=200, blank=True)
+    recipient_gstin = models.CharField(max_length=15, blank=True)
+    sac = models.CharField("SAC", max_length=6, default="998714")
+
+    def __str__(self) -> str:
+        return self.number

@@ -1,0 +1,22 @@
+from django.db import models
+
+from accounts.models import Audited
+
+
+class Difference(Audited):
+    """Something Razorpay says otherwise than our books, found by the nightly comparison. Closed by a person or by proof."""
+
+    day = models.DateField(db_index=True)
+    kind = models.CharField(max_length=30)
+    subject = models.CharField(max_length=60)
+    ours_paise = models.BigIntegerField(null=True, blank=True)
+    theirs_paise = models.BigIntegerField(null=True, blank=True)
+    note = models.CharField(max_length=300, blank=True)
+    resolved_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [models.UniqueConstraint(fields=["day", "kind", "subject"], name="difference_once")]
+
+    def __str__(self) -> str:
+        return f"{self.day} {self.kind} {self.subject}"

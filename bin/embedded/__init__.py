@@ -1,0 +1,1 @@
+"""What `bin/run`, `bin/test` and `bin/manage` share: the virtual environment and the embedded services."""

@@ -1,0 +1,56 @@
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import Audited
+
+
+class CommandState(models.TextChoices):
+    QUEUED = "queued"
+    SENT = "sent"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    ERROR = "error"
+    TIMEOUT = "timeout"
+    UNKNOWN = "unknown"
+    EFFECTIVE = "effective"
+    EXPIRED = "expired"
+
+
+class Command(Audited):
+    """Something we ask of a charger, durable from the asking to the effect.
+
+    queued -> sent -> accepted | rejected | error | timeout | unknown -> effective | expired. `accepted` is the
+    charger's word, not the deed. One is in flight per charger.
+    """
+
+    owner_path = "charge_point__company"
+
+    charge_point = models.ForeignKey("csms.ChargePoint", models.CASCADE, related_name="commands", db_index=False)
+    action = models.CharField(max_length=50)
+    payload = models.JSONField(default=dict, blank=True)
+    state = models.CharField(max_length=10, choices=CommandState, default=CommandState.QUEUED)
+    unique_id = models.CharField("OCPP message id", max_length=36, unique=True)
+    dedupe_key = models.CharField(max_length=100, unique=True, null=True, blank=True, help_text="Asking twice under one key asks once.")
+    session = models.ForeignKey("csms.ChargingSession", models.CASCADE, null=True, blank=True, related_name="commands")
+    permit = models.ForeignKey("csms.IdTag", models.CASCADE, null=True, blank=True, related_name="commands")
+    trigger = models.CharField(max_length=80, blank=True, help_text="Why it was asked.")
+    requested_by = models.CharField(max_length=150, blank=True)
+    expires_at = models.DateTimeField(help_text="Not sent after this.")
+    epoch = models.PositiveIntegerField(null=True, blank=True)
+    sent_at = models.DateTimeField(null=True, blank=True)
+    answered_at = models.DateTimeField(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    response = models.JSONField(null=True, blank=True)
+    error = models.CharField(max_length=255, blank=True)
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(fields=["charge_point", "id"], condition=Q(state="queued"), name="command_queued"),
+            models.Index(fields=["charge_point", "-id"], name="command_charge_point"),
+            models.Index(fields=["sent_at"], condition=Q(state="sent"), name="command_sent"),
+            models.Index(fields=["expires_at"], condition=Q(state__in=["queued", "accepted", "timeout", "unknown"]), name="command_open"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.action} → {self.charge_point_id} ({self.state})"

@@ -1,0 +1,68 @@
+from django.db import models
+from django.db.models import Q
+
+from accounts.models import Audited
+
+
+class IdTag(Audited):
+    """A permit to charge. RFID tags live long; a one-time tag is written for one payment, one connector, one start.
+
+    The row is the arbiter of "start or refund": whoever starts and whoever gives the money back lock it first.
+    """
+
+    owner_path = "company"
+    rider_path = "user"
+
+    class Kind(models.TextChoices):
+        RFID = "rfid", "RFID card"
+        ONE_TIME = "one_time", "One payment"
+
+    class State(models.TextChoices):
+        READY = "ready", "May charge"
+        USED = "used", "Used"
+        REVOKED = "revoked", "Revoked"
+        BLOCKED = "blocked", "Blocked"
+
+    tag = models.CharField(max_length=20, unique=True, help_text="Upper case, letters and digits only: how tags are compared.")
+    kind = models.CharField(max_length=10, choices=Kind, default=Kind.RFID)
+    state = models.CharField(max_length=10, choices=State, default=State.READY)
+    parent = models.CharField("parent tag", max_length=20, blank=True)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    user = models.ForeignKey("accounts.User", models.SET_NULL, null=True, blank=True, related_name="id_tags")
+    company = models.ForeignKey("accounts.Company", models.PROTECT, null=True, blank=True)
+    charge_point = models.ForeignKey("csms.ChargePoint", models.CASCADE, null=True, blank=True, related_name="permits", db_index=False)
+    connector = models.ForeignKey("csms.Connector", models.CASCADE, null=True, blank=True, related_name="permits", db_index=False)
+    limit_wh = models.BigIntegerField(null=True, blank=True, help_text="How far this permit lets a session go.")
+    limit_at = models.DateTimeField(null=True, blank=True)
+    start_until = models.DateTimeField(null=True, blank=True, help_text="Ask the charger to start until then.")
+    ask_at = models.DateTimeField(null=True, blank=True, help_text="When to ask the charger to start (again).")
+    asked_count = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        verbose_name = "id tag"
+        ordering = ["-id"]
+        constraints = [models.CheckConstraint(condition=Q(limit_wh__isnull=True) | Q(limit_wh__gte=0), name="id_tag_limit_not_negative")]
+        indexes = [
+            models.Index(fields=["connector"], condition=Q(state="ready", kind="one_time"), name="id_tag_ready"),
+            models.Index(fields=["ask_at"], condition=Q(state="ready", kind="one_time"), name="id_tag_ask"),
+        ]
+
+    def __str__(self) -> str:
+        return f"…{self.tag[-4:]}" if self.kind == self.Kind.ONE_TIME else self.tag
+
+
+class Reservation(Audited):
+    """A connector kept for somebody (OCPP ReserveNow)."""
+
+    owner_path = "connector__charge_point__company"
+    rider_path = "id_tag__user"
+
+    connector = models.ForeignKey("csms.Connector", models.CASCADE, related_name="reservations")
+    id_tag = models.ForeignKey(IdTag, models.PROTECT, related_name="reservations")
+    expires_at = models.DateTimeField()
+    state = models.CharField(
+        max_length=10, default="active", choices=[(s, s.title()) for s in ("active", "used", "cancelled", "expired", "refused")]
+    )
+
+    def __str__(self) -> str:
+        return f"{self.connector} until {self.expires_at}"
