@@ -1,1 +1,19 @@
-urlpatterns = []
+"""Every address the product answers, in one place."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+from voltaro import site
+
+urlpatterns = [
+    path("", site.landing, name="landing"),
+    path("sign-in/", site.SignIn.as_view(), name="sign-in"),
+    path("sign-out/", site.SignOut.as_view(), name="sign-out"),
+    path("healthz", site.healthz, name="healthz"),
+    path("readyz", site.readyz, name="readyz"),
+    path("metrics", site.metrics, name="metrics"),
+    path("admin/", admin.site.urls),
+    path("", include("csms.urls")),
+    path("", include("billing.urls")),
+    path("portal/", include("franchise.urls")),
+]
