@@ -1,16 +1,19 @@
-"""The console's base: rows through `visible_to`, the theme's looks, and tables that nobody edits by hand."""
+"""The console's base: rows through `visible_to`, rights from the roles, the theme's looks, and tables nobody edits by hand."""
 
 from typing import Any
 
-from django.db.models import QuerySet
+from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from accounts.roles import CONSOLE, OPERATES, roles_of, sees_everything
+
 
 class ScopedAdmin(ModelAdmin):
-    """A model's pages in the console: only the rows the signed-in person may see.
+    """A model's pages in the console: only the rows the signed-in person may see, and only what their role may do.
 
-    No count of the unfiltered table is asked for: the hot tables are large.
+    Console roles look; operators and admins add and change; only an admin deletes. No count of the unfiltered table
+    is asked for: the hot tables are large.
     """
 
     list_per_page = 50
@@ -18,6 +21,28 @@ class ScopedAdmin(ModelAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).visible_to(request.user)
+
+    def formfield_for_foreignkey(self, db_field: ForeignKey, request: HttpRequest, **kwargs: Any) -> Any:
+        # The choices of a form are rows too: somebody else's charger must not be offered.
+        manager = db_field.remote_field.model._default_manager
+        if "queryset" not in kwargs and hasattr(manager, "visible_to"):
+            kwargs["queryset"] = manager.visible_to(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self.has_view_permission(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request, CONSOLE)
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return _may(request, OPERATES)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return _may(request, OPERATES)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return sees_everything(request.user)
 
 
 class ReadOnlyAdmin(ScopedAdmin):
@@ -31,3 +56,7 @@ class ReadOnlyAdmin(ScopedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+def _may(request: HttpRequest, roles: set[str]) -> bool:
+    return sees_everything(request.user) or bool(roles_of(request.user) & roles)
