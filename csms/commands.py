@@ -1,0 +1,169 @@
+"""Commands as rows: what we ask of chargers, durable from the asking to the effect.
+
+`request` writes the row and, after commit, wakes the socket that owns the charger; a lost wake costs at most two seconds,
+because every process also polls the queued commands of all its chargers in one query. The answer settles the row;
+`timeout_due` settles what was never answered. One command is in flight per charger.
+"""
+
+import uuid
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from accounts import actor, audit
+from csms import live
+from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connection, IdTag
+from voltaro import clock
+
+OPEN = (CommandState.QUEUED, CommandState.SENT)
+# How long an accepted command may take to show its effect.
+EFFECT_S = 180
+ANSWER_STATES = {"Accepted": CommandState.ACCEPTED, "Scheduled": CommandState.ACCEPTED, "Unlocked": CommandState.EFFECTIVE}
+
+
+def request(
+    charge_point: ChargePoint,
+    action: str,
+    payload: dict[str, Any],
+    *,
+    trigger: str,
+    dedupe_key: str | None = None,
+    session: ChargingSession | None = None,
+    permit: IdTag | None = None,
+    expires_in_s: int = 60,
+    requested_by: str = "",
+) -> Command:
+    """Ask something of a charger. The same `dedupe_key` twice is one command: the first row is returned."""
+    who = requested_by or actor.current().name
+    fields = {
+        "charge_point": charge_point,
+        "action": action,
+        "payload": payload,
+        "unique_id": str(uuid.uuid4()),
+        "trigger": trigger,
+        "session": session,
+        "permit": permit,
+        "expires_at": clock.now() + timedelta(seconds=expires_in_s),
+        "requested_by": who,
+    }
+    if dedupe_key:
+        command, created = Command.objects.get_or_create(dedupe_key=dedupe_key, defaults=fields)
+        if not created:
+            return command
+    else:
+        command = Command.objects.create(**fields)
+    audit.record("command.requested", command, trigger=trigger, after={"action": action, "charge_point": charge_point.pk})
+    transaction.on_commit(lambda: wake(charge_point.pk))
+    return command
+
+
+def wake(charge_point_pk: int) -> None:
+    """Tell the socket that owns this charger that a command waits. By channel name: nobody else hears it."""
+    channel = (
+        Connection.objects.filter(charge_point_id=charge_point_pk, closed_at__isnull=True)
+        .order_by("-epoch")
+        .values_list("channel", flat=True)
+        .first()
+    )
+    if channel:
+        live.send(channel, {"type": "command.waiting"})
+
+
+def waiting(charge_point_pks: list[int], now: datetime) -> list[int]:
+    """Which of these chargers have a command to send: one query for all of a process's chargers."""
+    return list(
+        Command.objects.filter(charge_point_id__in=charge_point_pks, state=CommandState.QUEUED, expires_at__gt=now)
+        .values_list("charge_point_id", flat=True)
+        .distinct()
+    )
+
+
+@transaction.atomic
+def next_to_send(charge_point_pk: int, epoch: int, now: datetime) -> Command | None:
+    """Claim the oldest queued command for this socket; None when there is none, one is in flight, or the socket is fenced."""
+    newest = ChargePoint.objects.select_for_update(no_key=True).values_list("epoch", flat=True).get(pk=charge_point_pk)
+    if newest != epoch:
+        return None
+    mine = Command.objects.filter(charge_point_id=charge_point_pk)
+    if mine.filter(state=CommandState.SENT, sent_at__gt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S)).exists():
+        return None
+    command = mine.filter(state=CommandState.QUEUED, expires_at__gt=now).order_by("id").first()
+    if command is None:
+        return None
+    command.state, command.sent_at, command.epoch = CommandState.SENT, now, epoch
+    command.save(update_fields=["state", "sent_at", "epoch"])
+    return command
+
+
+def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | None, error: str, now: datetime) -> Command | None:
+    """The charger's answer to one of our commands; None when we asked no such thing of this charger. A late answer counts too."""
+    command = Command.objects.select_for_update(no_key=True).filter(charge_point_id=charge_point_pk, unique_id=unique_id).first()
+    if command is None or command.answered_at is not None:
+        return command
+    command.answered_at, command.response, command.error = now, response, error[:255]
+    if error:
+        state = CommandState.ERROR
+    elif not isinstance(status := (response or {}).get("status"), str):
+        # Answers without a status (GetConfiguration, GetDiagnostics) are the answer itself; {} where one is due says nothing.
+        state = CommandState.EFFECTIVE if response else CommandState.UNKNOWN
+    else:
+        state = ANSWER_STATES.get(status, CommandState.REJECTED)
+    if command.state not in (CommandState.EFFECTIVE, CommandState.EXPIRED):
+        command.state = state
+    if command.state not in (CommandState.ACCEPTED, CommandState.UNKNOWN):
+        command.settled_at = now
+    command.save(update_fields=["answered_at", "response", "error", "state", "settled_at"])
+    audit.record("command." + command.state, command, after={"response": response or {}, "error": error[:255]})
+    return command
+
+
+def effective(commands: QuerySet[Command], now: datetime) -> int:
+    """What was asked has visibly happened (a session started, or ended)."""
+    return commands.filter(state__in=[CommandState.SENT, CommandState.ACCEPTED, CommandState.TIMEOUT, CommandState.UNKNOWN]).update(
+        state=CommandState.EFFECTIVE, settled_at=now, updated_at=now
+    )
+
+
+def connection_lost(charge_point_pk: int, epoch: int, now: datetime) -> None:
+    """The socket died with a command in flight: it may have been obeyed, so it is not sent again blindly."""
+    Command.objects.filter(charge_point_id=charge_point_pk, epoch=epoch, state=CommandState.SENT).update(
+        state=CommandState.UNKNOWN, error="The connection was lost before the answer.", updated_at=now
+    )
+
+
+def to_time_out(now: datetime) -> QuerySet[Command]:
+    """Queued past their time, sent without an answer, or answered without an effect."""
+    return Command.objects.filter(
+        Q(state=CommandState.QUEUED, expires_at__lt=now)
+        | Q(state=CommandState.SENT, sent_at__lt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S))
+        | Q(
+            state__in=[CommandState.ACCEPTED, CommandState.TIMEOUT, CommandState.UNKNOWN],
+            expires_at__lt=now - timedelta(seconds=EFFECT_S),
+        )
+    ).order_by("id")
+
+
+def timeout_due(now: datetime, limit: int) -> int:
+    """Settle what nobody will settle any more."""
+    done = 0
+    for pk in list(to_time_out(now).values_list("pk", flat=True)[:limit]):
+        with transaction.atomic():
+            command = to_time_out(now).select_for_update(skip_locked=True, no_key=True).filter(pk=pk).first()
+            if command is None:
+                continue
+            if command.state == CommandState.SENT:
+                command.state, command.error = CommandState.TIMEOUT, "The charger did not answer."
+            elif command.action in NO_LATER_EFFECT and command.state == CommandState.ACCEPTED:
+                command.state, command.settled_at = CommandState.EFFECTIVE, now
+            else:
+                command.state, command.settled_at = CommandState.EXPIRED, now
+            command.save(update_fields=["state", "error", "settled_at"])
+            done += 1
+    return done
+
+
+# Their "Accepted" is all we will ever hear of them.
+NO_LATER_EFFECT = {"ChangeConfiguration", "ClearCache", "ChangeAvailability", "TriggerMessage", "Reset", "DataTransfer", "SetChargingProfile"}

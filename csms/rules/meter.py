@@ -1,0 +1,97 @@
+"""Energy from registers that lie: segments, confirmation, plausibility. Whole Wh; pure.
+
+A register may start anywhere, reset to zero on a power cut, drop out for one sample, or jump to the lifetime odometer
+after a placeholder. Energy is the sum of segments in which it rose plausibly; one odd sample waits for a second that
+agrees with it before it is believed, and a jump never becomes energy.
+"""
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+# Registers wobble by a few Wh between a sample and a stop.
+WOBBLE_WH = 10
+
+
+class Verdict(StrEnum):
+    FIRST = "first"
+    ROSE = "rose"
+    SAME = "same"
+    WOBBLED = "wobbled"
+    WENT_BACK = "went_back"  # waits for a second sample
+    JUMPED = "jumped"  # waits for a second sample
+    NEW_SEGMENT = "new_segment"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Meter:
+    """A session's meter. `energy_wh` is what was delivered as far as it can be believed."""
+
+    start_wh: int | None = None
+    last_wh: int | None = None
+    segment_start_wh: int | None = None
+    segments_wh: int = 0
+    pending_wh: int | None = None
+
+    @property
+    def energy_wh(self) -> int:
+        if self.last_wh is None or self.segment_start_wh is None:
+            return self.segments_wh
+        return self.segments_wh + self.last_wh - self.segment_start_wh
+
+
+def begin(register_wh: int | None) -> Meter:
+    """A session's meter at its start; an unknown start is taken from the first sample."""
+    if register_wh is None or register_wh < 0:
+        return Meter()
+    return Meter(start_wh=register_wh, last_wh=register_wh, segment_start_wh=register_wh)
+
+
+def plausible_wh(max_power_w: int, elapsed_s: float) -> int:
+    """The most a connector can have delivered in `elapsed_s`: its power and 10 %, with half a minute of slack for clocks."""
+    return max_power_w * 11 * (int(max(elapsed_s, 0)) + 30) // 36_000 + 100
+
+
+def advance(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, Verdict]:
+    """One more reading. `cap_wh` is what can have been delivered since the last believed one (`plausible_wh`)."""
+    if register_wh is None or register_wh < 0:
+        return meter, Verdict.UNKNOWN
+    if meter.last_wh is None:
+        return replace(begin(register_wh), segments_wh=meter.segments_wh), Verdict.FIRST
+    rise = register_wh - meter.last_wh
+    if 0 <= rise <= cap_wh:
+        return replace(meter, last_wh=register_wh, pending_wh=None), Verdict.ROSE if rise else Verdict.SAME
+    if -WOBBLE_WH <= rise < 0:
+        return meter, Verdict.WOBBLED
+    if meter.pending_wh is not None and 0 <= register_wh - meter.pending_wh <= cap_wh:
+        # Two samples agree: the register moved. What the jump itself says is not energy.
+        return (
+            Meter(
+                start_wh=meter.start_wh,
+                last_wh=register_wh,
+                segment_start_wh=meter.pending_wh,
+                segments_wh=meter.energy_wh,
+            ),
+            Verdict.NEW_SEGMENT,
+        )
+    return replace(meter, pending_wh=register_wh), Verdict.WENT_BACK if rise < 0 else Verdict.JUMPED
+
+
+def finish(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, Verdict]:
+    """The last register of a session (meterStop). 0 and negative mean unknown once energy was seen; an odd one is not believed."""
+    if register_wh is not None and register_wh <= 0 and (meter.last_wh or 0) > 0:
+        return meter, Verdict.UNKNOWN
+    after, verdict = advance(meter, register_wh, cap_wh)
+    if verdict in (Verdict.WENT_BACK, Verdict.JUMPED):
+        return meter, verdict
+    return after, verdict
+
+
+def seconds_to_limit(energy_wh: int, limit_wh: int, power_w: int | None) -> float | None:
+    """How long until `limit_wh` is reached at the power now flowing; 0 when it is reached; None when nothing flows."""
+    left_wh = limit_wh - energy_wh
+    if left_wh <= 0:
+        return 0.0
+    if not power_w or power_w <= 0:
+        return None
+    return left_wh * 3600 / power_w

@@ -1,0 +1,219 @@
+"""The life of a charging session: STARTED -> RUNNING -> SUSPENDED -> RUNNING -> STOPPED. Pure.
+
+`step(session, event, now)` answers with the session after the event and a verdict. Odd events get a verdict, never an
+exception: what really happened at the charger is a fact, and a doubt becomes a flag that a person sees.
+"""
+
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from csms.rules import meter as meters
+from csms.rules.meter import Meter
+
+
+class State(StrEnum):
+    STARTED = "STARTED"
+    RUNNING = "RUNNING"
+    SUSPENDED = "SUSPENDED"
+    STOPPED = "STOPPED"
+
+
+class Verdict(StrEnum):
+    PROGRESS = "progress"
+    RESUMED = "resumed"
+    SUSPENDED = "suspended"
+    ENDED = "ended"
+    STALE_RECONNECT = "stale_reconnect"
+    ALREADY_SUSPENDED = "already_suspended"
+    ALREADY_ENDED = "already_ended"
+    LATE = "late"
+    NOT_YET = "not_yet"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The constants of a session's life, in seconds (settings of the same names)."""
+
+    disconnect_timeout_s: int = 180
+    max_resume_gap_s: int = 900
+    max_disconnects_without_progress: int = 3
+    silence_s: int = 3 * 3600
+    stop_lead_s: float = 3.0
+
+
+@dataclass(frozen=True)
+class Session:
+    """What the rule needs to know of a session's row."""
+
+    state: State
+    meter: Meter
+    max_power_w: int
+    last_activity_at: datetime
+    suspended_at: datetime | None = None
+    resumed_at: datetime | None = None
+    resume_count: int = 0
+    disconnects_without_progress: int = 0
+    power_w: int | None = None
+    soc_pct: int | None = None
+    sample_interval_s: int | None = None
+    limit_wh: int | None = None
+    limit_at: datetime | None = None
+    stop_due_at: datetime | None = None
+    stop_reason: str = ""
+    stop_reason_raw: str = ""
+    end_time: datetime | None = None
+    ended_at: datetime | None = None
+    reported_wh: int | None = None
+    overrun_wh: int = 0
+    flags: frozenset[str] = field(default_factory=frozenset)
+
+    @property
+    def live(self) -> bool:
+        return self.state != State.STOPPED
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A reading. `at` is the charger's time, `elapsed_s` what may have passed since the last one (the larger of both clocks)."""
+
+    at: datetime
+    register_wh: int | None = None
+    power_w: int | None = None
+    soc_pct: int | None = None
+    elapsed_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """The charger says the transaction ended; or we say so for it (`inferred`)."""
+
+    at: datetime
+    register_wh: int | None = None
+    reason: str = "Local"
+    reason_raw: str = ""
+    inferred: bool = False
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The socket is gone, or the charger says it has just booted."""
+
+    why: str = "disconnected"
+
+
+@dataclass(frozen=True)
+class TimePassed:
+    """Nobody said anything; the clock did."""
+
+
+Event = Measured | Stopped | Lost | TimePassed
+
+
+def step(session: Session, event: Event, now: datetime, limits: Limits = Limits()) -> tuple[Session, Verdict]:  # noqa: B008 - frozen
+    """The session after `event`, and what became of it."""
+    match event:
+        case Measured():
+            return _measured(session, event, now, limits)
+        case Stopped():
+            return _stopped(session, event, now)
+        case Lost():
+            return _lost(session, now, limits)
+        case TimePassed():
+            return _time_passed(session, now, limits)
+
+
+def _measured(session: Session, event: Measured, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
+    if not session.live:
+        return session, Verdict.LATE
+    gap_s = (now - session.last_activity_at).total_seconds()
+    if session.state == State.SUSPENDED and gap_s > limits.max_resume_gap_s:
+        return _end(session, now, "STALE_RECONNECT", inferred=True), Verdict.STALE_RECONNECT
+    elapsed_s = max(gap_s, event.elapsed_s or 0)
+    meter, said = meters.advance(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
+    progressed = meter.energy_wh > session.meter.energy_wh
+    flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
+    resumed = session.state == State.SUSPENDED
+    after = replace(
+        session,
+        state=State.RUNNING,
+        meter=meter,
+        last_activity_at=now,
+        suspended_at=None,
+        resumed_at=now if resumed else session.resumed_at,
+        resume_count=session.resume_count + resumed,
+        disconnects_without_progress=0 if progressed else session.disconnects_without_progress,
+        power_w=session.power_w if event.power_w is None else event.power_w,
+        # 0 % is what chargers say when they do not know.
+        soc_pct=event.soc_pct or session.soc_pct,
+        sample_interval_s=min(int(gap_s), 3600) if 1 <= gap_s else session.sample_interval_s,
+        flags=frozenset(flags),
+    )
+    return replace(after, stop_due_at=stop_due_at(after, now, limits)), Verdict.RESUMED if resumed else Verdict.PROGRESS
+
+
+def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> datetime | None:  # noqa: B008
+    """When the stop must be sent so that, at the power now flowing, the limit is not passed before the next reading.
+
+    `stop_lead_s` is what a stop takes to reach the charger and to be obeyed.
+    """
+    due: list[datetime] = [session.limit_at] if session.limit_at else []
+    if session.limit_wh is not None:
+        left_s = meters.seconds_to_limit(session.meter.energy_wh, session.limit_wh, session.power_w)
+        if left_s is not None and left_s < 7 * 24 * 3600:
+            due.append(now + timedelta(seconds=max(0.0, left_s - limits.stop_lead_s)))
+    return min(due, default=None)
+
+
+def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, Verdict]:
+    if not session.live:
+        return session, Verdict.ALREADY_ENDED
+    elapsed_s = max((now - session.last_activity_at).total_seconds(), (event.at - session.last_activity_at).total_seconds(), 0)
+    meter, said = meters.finish(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
+    flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
+    reported = None
+    if event.register_wh is not None and event.register_wh > 0 and meter.start_wh is not None:
+        reported = event.register_wh - meter.start_wh
+    ended = replace(session, meter=meter, flags=frozenset(flags), reported_wh=reported)
+    return _end(ended, now, event.reason, reason_raw=event.reason_raw, at=event.at, inferred=event.inferred), Verdict.ENDED
+
+
+def _lost(session: Session, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
+    if not session.live:
+        return session, Verdict.ALREADY_ENDED
+    if session.state == State.SUSPENDED:
+        return session, Verdict.ALREADY_SUSPENDED
+    count = session.disconnects_without_progress + 1
+    if count > limits.max_disconnects_without_progress:
+        return _end(session, now, "FLAPPING", inferred=True), Verdict.ENDED
+    suspended = replace(session, state=State.SUSPENDED, suspended_at=now, disconnects_without_progress=count, stop_due_at=session.limit_at)
+    return suspended, Verdict.SUSPENDED
+
+
+def _time_passed(session: Session, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
+    if not session.live:
+        return session, Verdict.ALREADY_ENDED
+    if session.state == State.SUSPENDED and session.suspended_at:
+        if (now - session.suspended_at).total_seconds() >= limits.disconnect_timeout_s:
+            return _end(session, now, "DISCONNECT_TIMEOUT", inferred=True), Verdict.ENDED
+    elif (now - session.last_activity_at).total_seconds() >= limits.silence_s:
+        return _end(session, now, "SILENCE", inferred=True), Verdict.ENDED
+    return session, Verdict.NOT_YET
+
+
+def _end(
+    session: Session, now: datetime, reason: str, *, reason_raw: str = "", at: datetime | None = None, inferred: bool = False
+) -> Session:
+    energy_wh = session.meter.energy_wh
+    return replace(
+        session,
+        state=State.STOPPED,
+        stop_due_at=None,
+        power_w=0,
+        stop_reason=reason,
+        stop_reason_raw=reason_raw,
+        end_time=at or session.last_activity_at,
+        ended_at=now,
+        overrun_wh=max(0, energy_wh - session.limit_wh) if session.limit_wh is not None else 0,
+        flags=session.flags | {"inferred"} if inferred else session.flags,
+    )
