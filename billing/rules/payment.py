@@ -1,0 +1,119 @@
+"""A payment came in: does it start a charge, go back, or wait for a person? And, at the end, who gets which paisa?"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from billing.rules.tariff import affordable_wh, price
+
+# Razorpay refunds one rupee at least; what is less goes to a named account.
+SMALLEST_REFUND_PAISE = 100
+
+
+class Deed(StrEnum):
+    START = "start"
+    REFUND = "refund"
+    REVIEW = "review"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a payment; `reason` is one word for people and for the refund's key."""
+
+    deed: Deed
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """All that the verdict on a new payment rests on.
+
+    `age_s` runs from the payment to our first hearing of it (a slow worker of ours is not the rider's staleness),
+    `waited_s` from that hearing to now. `limit_wh` is what the money buys; None when no tariff applies.
+    """
+
+    amount_paise: int
+    currency: str
+    amount_refunded: int
+    qr_active: bool
+    age_s: float
+    waited_s: float
+    busy: bool
+    reachable: bool
+    limit_wh: int | None
+
+
+def decide(facts: Facts, *, stale_s: int, start_timeout_s: int) -> Verdict:
+    """Start, refund in full, or show it to a person. Money we cannot read is never acted upon by a machine."""
+    if facts.currency != "INR":
+        return Verdict(Deed.REVIEW, "currency")
+    if facts.amount_refunded > 0:
+        return Verdict(Deed.REVIEW, "refunded_elsewhere")
+    if facts.amount_paise < SMALLEST_REFUND_PAISE:
+        return Verdict(Deed.REVIEW, "under_a_rupee")
+    why_not = (
+        (not facts.qr_active, "qr_closed"),
+        (facts.age_s > stale_s, "stale"),
+        (facts.waited_s >= start_timeout_s, "not_started"),
+        (facts.busy, "busy"),
+        (not facts.reachable, "unreachable"),
+        (facts.limit_wh is None, "no_tariff"),
+        (facts.limit_wh == 0, "too_little"),
+    )
+    for stands, reason in why_not:
+        if stands:
+            return Verdict(Deed.REFUND, reason)
+    return Verdict(Deed.START)
+
+
+@dataclass(frozen=True)
+class Settlement:
+    """Every paisa of a payment: energy_charge + cgst + sgst + igst + platform_fee + refund_due + remainder = amount_paid.
+
+    `overrun_*` is what was delivered beyond the money: ours, never the rider's, and outside that sum.
+    """
+
+    billed_wh: int
+    energy_charge: int
+    cgst: int
+    sgst: int
+    igst: int
+    platform_fee: int
+    refund_due: int
+    remainder: int
+    overrun_wh: int
+    overrun_paise: int
+
+    @property
+    def gst(self) -> int:
+        return self.cgst + self.sgst + self.igst
+
+    @property
+    def total(self) -> int:
+        return self.energy_charge + self.gst + self.platform_fee
+
+
+def settle(amount_paid: int, platform_fee: int, wh: int, snapshot: dict[str, Any]) -> Settlement:
+    """Part `amount_paid` after a session of `wh`. No energy: everything goes back, the platform fee too.
+
+    The rest is derived by subtraction. One rupee or more is refunded; 1-99 paise are a remainder.
+    """
+    assert 0 <= platform_fee <= amount_paid and wh >= 0, (amount_paid, platform_fee, wh)
+    billed_wh = min(wh, affordable_wh(amount_paid - platform_fee, snapshot))
+    billed = price(billed_wh, snapshot)
+    fee = platform_fee if billed_wh else 0
+    rest = amount_paid - billed.total - fee
+    assert rest >= 0, (amount_paid, fee, billed)
+    refundable = rest >= SMALLEST_REFUND_PAISE
+    return Settlement(
+        billed_wh=billed_wh,
+        energy_charge=billed.energy_charge,
+        cgst=billed.cgst,
+        sgst=billed.sgst,
+        igst=billed.igst,
+        platform_fee=fee,
+        refund_due=rest if refundable else 0,
+        remainder=0 if refundable else rest,
+        overrun_wh=wh - billed_wh,
+        overrun_paise=price(wh, snapshot).energy_charge - billed.energy_charge,
+    )
