@@ -3,7 +3,7 @@
 from billing.models.bill import Bill, BillLine, Invoice
 from billing.models.ledger import Account, JournalEntry, Posting
 from billing.models.payment import QRCode, QRPayment, Refund, Wallet
-from billing.models.reconciliation import Difference
+from billing.models.reconciliation import Difference, ReconciledDay
 from billing.models.tariff import Tariff
 from billing.models.webhook import WebhookEvent
 
@@ -17,6 +17,7 @@ __all__ = [
     "Posting",
     "QRCode",
     "QRPayment",
+    "ReconciledDay",
     "Refund",
     "Tariff",
     "Wallet",

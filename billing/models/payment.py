@@ -59,11 +59,14 @@ class QRPayment(Audited):
     fee = models.BigIntegerField(null=True, blank=True, help_text="paise, GST included")
     fee_tax = models.BigIntegerField(null=True, blank=True, help_text="paise, the GST inside the fee")
     fee_source = models.CharField(max_length=10, blank=True, choices=[(s, s) for s in ("webhook", "api", "estimate")])
+    fee_ask_at = models.DateTimeField(null=True, blank=True, help_text="When to ask Razorpay for the fee (again); null: not to be asked.")
+    fee_attempts = models.PositiveIntegerField(default=0)
     platform_fee = models.BigIntegerField(default=0, help_text="paise; what the rider pays for the service, frozen here")
     tariff = models.ForeignKey("billing.Tariff", models.PROTECT, null=True, blank=True)
     tariff_snapshot = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.RECEIVED)
     refund_reason = models.CharField(max_length=40, blank=True)
+    review = models.CharField(max_length=40, blank=True, help_text="Why a person must look at it; empty: nobody must.")
     permit = models.OneToOneField("csms.IdTag", models.PROTECT, null=True, blank=True, related_name="payment")
     session = models.OneToOneField("csms.ChargingSession", models.PROTECT, null=True, blank=True, related_name="payment")
     paid_at = models.DateTimeField(help_text="Razorpay's time of the payment.")
@@ -82,6 +85,7 @@ class QRPayment(Audited):
             models.Index(fields=["company", "-id"], name="payment_company"),
             models.Index(fields=["connector", "-id"], name="payment_connector"),
             models.Index(fields=["state", "start_deadline"], condition=~Q(state="settled"), name="payment_open"),
+            models.Index(fields=["fee_ask_at"], condition=Q(fee__isnull=True), name="payment_fee_unknown"),
         ]
 
     def __str__(self) -> str:

@@ -3,6 +3,25 @@ from django.db import models
 from accounts.models import Audited
 
 
+class ReconciledDay(Audited):
+    """One day (IST) of Razorpay's report, compared with our books or waiting to be."""
+
+    day = models.DateField(unique=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+    claimed_until = models.DateTimeField(null=True, blank=True)
+    items = models.PositiveIntegerField(default=0, help_text="Lines of Razorpay's report.")
+    matched = models.PositiveIntegerField(default=0, help_text="Lines that say what our books say.")
+    foreign = models.PositiveIntegerField(default=0, help_text="Lines about payments of other installations on the same account.")
+    differences = models.PositiveIntegerField(default=0)
+    last_error = models.CharField(max_length=300, blank=True)
+
+    class Meta:
+        ordering = ["-day"]
+
+    def __str__(self) -> str:
+        return str(self.day)
+
+
 class Difference(Audited):
     """Something Razorpay says otherwise than our books, found by the nightly comparison. Closed by a person or by proof."""
 

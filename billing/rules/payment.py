@@ -33,7 +33,6 @@ class Facts:
     """
 
     amount_paise: int
-    currency: str
     amount_refunded: int
     qr_active: bool
     age_s: float
@@ -44,9 +43,7 @@ class Facts:
 
 
 def decide(facts: Facts, *, stale_s: int, start_timeout_s: int) -> Verdict:
-    """Start, refund in full, or show it to a person. Money we cannot read is never acted upon by a machine."""
-    if facts.currency != "INR":
-        return Verdict(Deed.REVIEW, "currency")
+    """Start, refund in full, or show it to a person: what cannot be refunded, or already was by other hands."""
     if facts.amount_refunded > 0:
         return Verdict(Deed.REVIEW, "refunded_elsewhere")
     if facts.amount_paise < SMALLEST_REFUND_PAISE:

@@ -13,7 +13,6 @@ from tests.unit.test_tariff import STANDARD, snapshots
 
 GOOD = Facts(
     amount_paise=50_000,
-    currency="INR",
     amount_refunded=0,
     qr_active=True,
     age_s=2,
@@ -47,7 +46,7 @@ def test_what_cannot_start_goes_back(change, reason):
 
 @pytest.mark.parametrize(
     ("change", "reason"),
-    [({"currency": "USD"}, "currency"), ({"amount_refunded": 1}, "refunded_elsewhere"), ({"amount_paise": 99}, "under_a_rupee")],
+    [({"amount_refunded": 1}, "refunded_elsewhere"), ({"amount_paise": 99}, "under_a_rupee")],
 )
 def test_what_a_machine_should_not_touch_waits_for_a_person(change, reason):
     assert decide(replace(GOOD, **change, busy=True), **LIMITS) == Verdict(Deed.REVIEW, reason)
