@@ -11,7 +11,7 @@ from accounts import audit
 from accounts.models import Company
 from csms import credentials, live, sessions
 from csms.models import ChargePoint, ChargerError, Connection, Connector, Registration, Station
-from csms.ocpp16 import BootNotification, StatusNotification
+from csms.events import Booted, StatusReported
 
 MAX_CONNECTORS = 20
 
@@ -73,7 +73,7 @@ def add_charge_point(
 
 
 # -- what the charger says of itself -----------------------------------------------------------------------------
-def booted(charge_point_pk: int, said: BootNotification, now: datetime) -> str:
+def booted(charge_point_pk: int, said: Booted, now: datetime) -> str:
     """BootNotification: store what it says, suspend what was running, answer with its registration status."""
     row = ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point_pk)
     before = {"firmware": row.firmware_version, "serial": row.reported_serial}
@@ -116,7 +116,7 @@ def connector(cp_id: str, number: int) -> Connector:
     return found
 
 
-def status(charge_point_pk: int, cp_id: str, said: StatusNotification, now: datetime) -> list[str]:
+def status(charge_point_pk: int, cp_id: str, said: StatusReported, now: datetime) -> list[str]:
     """StatusNotification: connector 0 is the charger itself. Returns the codes of the connectors whose pages change."""
     at = said.at or now
     codes: list[str] = []
@@ -137,7 +137,7 @@ def status(charge_point_pk: int, cp_id: str, said: StatusNotification, now: date
     return codes
 
 
-def _remember_error(charge_point_pk: int, said: StatusNotification, now: datetime) -> None:
+def _remember_error(charge_point_pk: int, said: StatusReported, now: datetime) -> None:
     still_open = ChargerError.objects.filter(charge_point_id=charge_point_pk, connector_no=said.connector_no, resolved_at__isnull=True)
     if said.error_code in ("", "NoError"):
         still_open.update(resolved_at=now)

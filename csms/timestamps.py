@@ -1,0 +1,38 @@
+"""Charger clocks: read leniently, believed carefully, answered in the one form every charger can read. Pure."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+# Ahead of us by more than this, or before any charger of ours was built: the clock is not set.
+FUTURE_S = 300
+OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
+_FORM = re.compile(
+    r"\s*(\d{4})-(\d{1,2})-(\d{1,2})[Tt ](\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|z|[+-]\d{2}(?::?\d{2})?)?", re.ASCII
+)
+
+
+def read(text: str | None) -> datetime | None:
+    """The time a charger wrote, in UTC; None when it is none. Without a zone it is taken as UTC."""
+    if not text or len(text) > 64 or not (match := _FORM.match(text)):
+        return None
+    year, month, day, hour, minute = (int(part) for part in match.groups()[:5])
+    second, fraction, zone = int(match[6] or 0), (match[7] or "0")[:6].ljust(6, "0"), match[8] or "Z"
+    try:
+        at = datetime(year, month, day, hour, minute, min(second, 59), int(fraction), tzinfo=UTC)
+        if zone in "Zz":
+            return at
+        sign = -1 if zone[0] == "-" else 1
+        digits = zone[1:].replace(":", "").ljust(4, "0")
+        return at - sign * timedelta(hours=int(digits[:2]), minutes=int(digits[2:]))
+    except (ValueError, OverflowError):
+        return None
+
+
+def plausible(at: datetime | None, now: datetime) -> bool:
+    """Whether a charger's time can be true: set at all, and not ahead of us."""
+    return at is not None and at >= OLDEST and (at - now).total_seconds() <= FUTURE_S
+
+
+def write(at: datetime) -> str:
+    """UTC with Z and no fraction: some chargers cannot read `+00:00` or microseconds, and then have no clock at all."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
