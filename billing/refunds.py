@@ -1,0 +1,317 @@
+"""Money on its way back: asked once, asked about until it is certain, never sent twice.
+
+A refund is a row with its idempotency key and its exact body before the first call. claim -> call -> persist: no call under
+a row lock. One forward-only machine is fed by our own calls, by webhooks and by polling alike:
+
+    due -> asking -> pending -> processed | failed
+
+After an answer we did not hear (Unknown) Razorpay is asked for the payment's refunds before anything is sent again.
+"""
+
+import logging
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet, Sum
+from django.utils import timezone
+
+from accounts import audit
+from billing import ledger, razorpay
+from billing.models import Bill, Difference, QRPayment, Refund
+from billing.rules.payment import SMALLEST_REFUND_PAISE
+from voltaro import clock
+from voltaro.jobs import ring
+
+log = logging.getLogger(__name__)
+
+State = Refund.State
+LEASE_S = 120
+UNKNOWN_S = 20
+LOW_BALANCE_S = 1800
+POLL_S = 900
+MAX_WAIT_S = 6 * 3600
+
+
+def make(payment: QRPayment, amount_paise: int, reason: str) -> Refund:
+    """Owe the rider `amount_paise` back; asked of Razorpay after this transaction. The payment's row is locked by the caller.
+
+    The key derives from Razorpay's payment id, so that installations sharing an account cannot collide, and from the reason;
+    a follow-up of a failed refund is numbered.
+    """
+    assert SMALLEST_REFUND_PAISE <= amount_paise <= payment.amount_paid, (amount_paise, payment.amount_paid)
+    earlier = Refund.objects.filter(payment=payment, reason=reason).count()
+    key = f"{payment.razorpay_payment_id}-{reason}" + (f"-{earlier + 1}" if earlier else "")
+    refund = Refund.objects.create(
+        payment=payment,
+        amount_paise=amount_paise,
+        reason=reason,
+        key=key,
+        body={"amount": amount_paise, "speed": settings.REFUND_SPEED, "receipt": key[:40], "notes": {"key": key, "reason": reason}},
+        speed_requested=settings.REFUND_SPEED,
+    )
+    payment.state = QRPayment.State.REFUNDING
+    payment.refund_reason = reason
+    payment.save(update_fields=["state", "refund_reason"])
+    audit.record("refund.due", refund, after={"amount_paise": amount_paise, "reason": reason, "payment": payment.razorpay_payment_id})
+    ring("refund.due")
+    return refund
+
+
+@transaction.atomic
+def again(refund_pk: int) -> Refund | None:
+    """A person asks for a failed refund once more: a new row with a new key. None when that was already done."""
+    payment_pk = Refund.objects.values_list("payment_id", flat=True).get(pk=refund_pk)
+    payment = _lock_payment(payment_pk)
+    refund = Refund.objects.get(pk=refund_pk)
+    alive = Refund.objects.filter(payment=payment, reason=refund.reason).exclude(state=State.FAILED).exists()
+    if refund.state != State.FAILED or alive or refund.amount_paise > held(payment):
+        return None
+    payment.review = ""
+    payment.save(update_fields=["review"])
+    return make(payment, refund.amount_paise, refund.reason)
+
+
+def held(payment: QRPayment) -> int:
+    """Paise of this payment that are neither billed, nor a remainder, nor refunded or being refunded."""
+    bill = Bill.objects.filter(payment=payment).first()
+    back = payment.refunds.exclude(state=State.FAILED).aggregate(total=Sum("amount_paise"))["total"] or 0
+    return payment.amount_paid - (bill.total + bill.remainder if bill else 0) - back
+
+
+# -- the worker -----------------------------------------------------------------------------------------------------
+def due(now: datetime) -> QuerySet[Refund]:
+    """Refunds to ask for, to ask about, or to look at again."""
+    open_ = Q(state__in=[State.DUE, State.ASKING, State.PENDING])
+    ready = Q(retry_at=None) | Q(retry_at__lte=now)
+    free = Q(claimed_until=None) | Q(claimed_until__lte=now)
+    return Refund.objects.filter(open_ & ready & free).order_by("pk")
+
+
+def work_due(now: datetime, limit: int) -> int:
+    done = 0
+    while done < limit:
+        claimed = _claim(now)
+        if claimed is None:
+            break
+        _work(*claimed)
+        done += 1
+    return done
+
+
+def _claim(now: datetime) -> tuple[Refund, State] | None:
+    """Take one due refund: (its row, the state it was found in). From here on its money counts as in flight."""
+    with transaction.atomic():
+        refund = due(now).select_for_update(skip_locked=True, of=("self",), no_key=True).select_related("payment").first()
+        if refund is None:
+            return None
+        found = State(refund.state)
+        refund.claimed_until = clock.now() + timedelta(seconds=LEASE_S)
+        refund.attempts += 1
+        if found == State.DUE:
+            refund.state = State.ASKING
+            refund.asked_at = refund.asked_at or clock.now()
+            subject = ledger.of_payment(refund.payment)
+            ledger.post(
+                f"refund:{refund.pk}:asked",
+                [("prepaid", refund.amount_paise, subject), ("refunds_in_flight", -refund.amount_paise, subject)],
+            )
+        refund.save(update_fields=["claimed_until", "attempts", "state", "asked_at"])
+    return refund, found
+
+
+def _work(refund: Refund, found: State) -> None:
+    """Call Razorpay for a claimed refund and write down what it said."""
+    try:
+        hear(refund.pk, _call(refund, found))
+    except razorpay.LowBalance as low:
+        _later(refund, State.DUE if found == State.DUE else None, f"balance too low: {low}", LOW_BALANCE_S)
+    except razorpay.TryAgain as busy:
+        # Not done: safe to send again without asking, unless an earlier attempt was already in doubt.
+        _later(refund, State.DUE if found == State.DUE else None, str(busy))
+    except razorpay.Unknown as silence:
+        _later(refund, None, str(silence), UNKNOWN_S)
+    except razorpay.Declined as no:
+        _refused(refund, no)
+    except Exception as error:
+        log.exception("refund %s: not persisted", refund.pk)
+        _later(refund, None, type(error).__name__)
+
+
+def _call(refund: Refund, found: State) -> dict[str, Any]:
+    if refund.razorpay_id:
+        return razorpay.fetch_refund(refund.razorpay_id)
+    payment_id = refund.payment.razorpay_payment_id
+    if found == State.ASKING and (theirs := _find(refund)):
+        return theirs
+    try:
+        return razorpay.create_refund(payment_id, refund.body, refund.key)
+    except razorpay.Declined:
+        # "Fully refunded", "key used with another body": perhaps by ourselves, in an attempt whose answer was lost.
+        if theirs := _find(refund):
+            return theirs
+        raise
+
+
+def _find(refund: Refund) -> dict[str, Any] | None:
+    """Our refund among those Razorpay has for the payment, by the key we sent with it."""
+    return next((theirs for theirs in razorpay.payment_refunds(refund.payment.razorpay_payment_id) if _key_of(theirs) == refund.key), None)
+
+
+def _key_of(entity: dict[str, Any]) -> str:
+    notes = entity.get("notes")
+    return str((notes.get("key") if isinstance(notes, dict) else None) or entity.get("receipt") or "")
+
+
+@transaction.atomic
+def _later(refund: Refund, state: State | None, why: str, wait_s: int | None = None) -> None:
+    row = Refund.objects.select_for_update(no_key=True).get(pk=refund.pk)
+    if state and row.state == State.ASKING:
+        row.state = state
+    row.claimed_until = None
+    row.retry_at = clock.now() + timedelta(seconds=wait_s or min(15 * 2 ** min(row.attempts, 12), MAX_WAIT_S))
+    row.last_error = why[:300]
+    row.save(update_fields=["state", "claimed_until", "retry_at", "last_error"])
+
+
+@transaction.atomic
+def _refused(refund: Refund, no: razorpay.Declined) -> None:
+    """Razorpay says no: the money is ours to hold again, and a person must look."""
+    _lock_payment(refund.payment_id)
+    row = Refund.objects.select_for_update(no_key=True).get(pk=refund.pk)
+    if row.state != State.ASKING:
+        _later(row, None, str(no), POLL_S)
+        return
+    row.last_error = str(no)[:300]
+    _fail(row)
+
+
+# -- what Razorpay says of it, whoever brought it -----------------------------------------------------------------------
+def hear(refund_pk: int, entity: dict[str, Any]) -> Refund:
+    """Razorpay's own words about a refund move the row forward, never back. Returns the row."""
+    with transaction.atomic():
+        payment = _lock_payment(Refund.objects.values_list("payment_id", flat=True).get(pk=refund_pk))
+        refund = Refund.objects.select_for_update(no_key=True).get(pk=refund_pk)
+        if not _same_money(refund, payment, entity):
+            return _in_doubt(refund)
+        refund.razorpay_id = entity["id"]
+        refund.speed_processed = str(entity.get("speed_processed") or refund.speed_processed)[:10]
+        refund.bank_reference = _bank_reference(entity) or refund.bank_reference
+        refund.claimed_until = None
+        refund.last_error = ""
+        if refund.state in (State.DUE, State.ASKING):
+            _asked(refund, payment)
+            refund.state = State.PENDING
+        match entity.get("status"):
+            case "processed" if refund.state == State.PENDING:
+                _arrived(refund, payment)
+            case "failed" if refund.state in (State.PENDING, State.PROCESSED):
+                refund.last_error = "Razorpay could not deliver it"
+                _fail(refund)
+            case "processed" if refund.state == State.FAILED:
+                differ("refund_alive", refund.razorpay_id, 0, refund.amount_paise, "failed in our books, processed at Razorpay")
+        if refund.state == State.PENDING:
+            refund.retry_at = clock.now() + timedelta(seconds=min(POLL_S * 2 ** min(refund.attempts, 8), MAX_WAIT_S))
+        refund.save()
+    return refund
+
+
+def hear_event(told: dict[str, Any]) -> tuple[bool, str]:
+    """A refund as a webhook told it: (whether it is ours, a note). The telling is a bell: Razorpay is asked what is true."""
+    refund_id, payment_id = str(told.get("id") or ""), str(told.get("payment_id") or "")
+    refund = Refund.objects.filter(Q(razorpay_id=refund_id) | Q(razorpay_id=None, key=_key_of(told))).first() if refund_id else None
+    if refund is None:
+        if payment := QRPayment.objects.filter(razorpay_payment_id=payment_id).first():
+            amount = told.get("amount")
+            theirs = amount if type(amount) is int else None
+            note = f"a refund of {payment.razorpay_payment_id} that was not asked by us"
+            differ("outside_refund", refund_id, None, theirs, note)
+            return True, note
+        return False, "a refund this installation does not know"
+    row = hear(refund.pk, razorpay.fetch_refund(refund_id))
+    return True, f"refund {row.get_state_display().lower()}, {row.speed_processed or row.speed_requested} speed"
+
+
+def _asked(refund: Refund, payment: QRPayment) -> None:
+    refund.asked_at = refund.asked_at or clock.now()
+    subject = ledger.of_payment(payment)
+    ledger.post(
+        f"refund:{refund.pk}:asked", [("prepaid", refund.amount_paise, subject), ("refunds_in_flight", -refund.amount_paise, subject)]
+    )
+
+
+def _arrived(refund: Refund, payment: QRPayment) -> None:
+    refund.state, refund.processed_at, refund.retry_at = State.PROCESSED, clock.now(), None
+    subject = ledger.of_payment(payment)
+    ledger.post(
+        f"refund:{refund.pk}:done", [("refunds_in_flight", refund.amount_paise, subject), ("clearing", -refund.amount_paise, subject)]
+    )
+    audit.record(
+        "refund.processed", refund, after={"amount_paise": refund.amount_paise, "speed": refund.speed_processed, "id": refund.razorpay_id}
+    )
+    refund.save()
+    settle(payment)
+
+
+def settle(payment: QRPayment) -> bool:
+    """Close a payment (its row is locked) once nothing of it is held or on its way."""
+    if payment.refunds.filter(state__in=[State.DUE, State.ASKING, State.PENDING]).exists() or held(payment) != 0:
+        return False
+    if payment.state != QRPayment.State.SETTLED:
+        payment.state, payment.settled_at = QRPayment.State.SETTLED, clock.now()
+        payment.save(update_fields=["state", "settled_at"])
+        audit.record("payment.settled", payment)
+    return True
+
+
+def _fail(refund: Refund) -> None:
+    """Not delivered: the books take the money back, the payment waits for a person."""
+    subject = ledger.of_payment(refund.payment)
+    arrived, amount = refund.state == State.PROCESSED, refund.amount_paise
+    source = "clearing" if arrived else "refunds_in_flight"
+    ledger.post(f"refund:{refund.pk}:{'returned' if arrived else 'failed'}", [(source, amount, subject), ("prepaid", -amount, subject)])
+    before = refund.state
+    refund.state, refund.retry_at, refund.claimed_until = State.FAILED, None, None
+    refund.save()
+    payment = refund.payment
+    payment.state, payment.settled_at, payment.review = QRPayment.State.REFUNDING, None, "refund_failed"
+    payment.save(update_fields=["state", "settled_at", "review"])
+    audit.record("refund.failed", refund, before={"state": before}, after={"amount_paise": amount, "why": refund.last_error[:200]})
+    log.error("refund %s failed: a person must look", refund.pk)
+
+
+def _in_doubt(refund: Refund) -> Refund:
+    """Razorpay's answer is about other money: nothing is adopted; it is shown and asked about again."""
+    refund.last_error = "Razorpay's answer does not fit: another id, payment or amount"
+    refund.claimed_until, refund.retry_at = None, clock.now() + timedelta(seconds=MAX_WAIT_S)
+    refund.save(update_fields=["last_error", "claimed_until", "retry_at"])
+    log.error("refund %s: Razorpay's answer does not fit", refund.pk)
+    return refund
+
+
+def _same_money(refund: Refund, payment: QRPayment, entity: dict[str, Any]) -> bool:
+    return bool(
+        entity.get("id")
+        and refund.razorpay_id in (None, entity["id"])
+        and entity.get("payment_id") == payment.razorpay_payment_id
+        and entity.get("amount") == refund.amount_paise
+    )
+
+
+def _bank_reference(entity: dict[str, Any]) -> str:
+    acquirer = entity.get("acquirer_data")
+    if not isinstance(acquirer, dict):
+        return ""
+    return str(next((acquirer[name] for name in ("rrn", "arn", "utr") if acquirer.get(name)), ""))[:60]
+
+
+def differ(kind: str, subject: str, ours: int | None, theirs: int | None, note: str) -> None:
+    """Show it to a person, once."""
+    if not Difference.objects.filter(kind=kind, subject=subject[:60]).exists():
+        today = timezone.localdate(clock.now())
+        Difference.objects.create(day=today, kind=kind, subject=subject[:60], ours_paise=ours, theirs_paise=theirs, note=note[:300])
+
+
+def _lock_payment(payment_pk: int) -> QRPayment:
+    return QRPayment.objects.select_for_update(no_key=True, of=("self",)).get(pk=payment_pk)
