@@ -4,6 +4,7 @@ from django.db import models
 from django.db.models import Q
 
 from accounts.models import Audited
+from franchise.rules.gate import REASONS
 from voltaro import clock
 
 
@@ -24,10 +25,21 @@ class Franchisee(Audited):
         return self.company.name
 
 
-class Contract(Audited):
-    """What was agreed, from a day on. The newest that has begun counts; a session is shared by the contract at its start."""
+class OfFranchisee(Audited):
+    """Rows of one franchisee: seen by their company, and audited under it."""
 
     owner_path = "franchisee__company"
+
+    class Meta:
+        abstract = True
+
+    @property
+    def company_id(self) -> int | None:
+        return self.franchisee.company_id if self.franchisee_id else None
+
+
+class Contract(OfFranchisee):
+    """What was agreed, from a day on. The newest that has begun counts; a session is shared by the contract at its start."""
 
     class FeeBorneBy(models.TextChoices):
         PLATFORM = "platform", "The platform"
@@ -47,10 +59,8 @@ class Contract(Audited):
         return f"{self.franchisee}: {self.share_bp / 100:g} %"
 
 
-class Ownership(Audited):
+class Ownership(OfFranchisee):
     """Which franchisee owned which charger, from when to when. `ChargePoint.company` follows the open row."""
-
-    owner_path = "franchisee__company"
 
     franchisee = models.ForeignKey(Franchisee, models.PROTECT, related_name="ownerships")
     charge_point = models.ForeignKey("csms.ChargePoint", models.PROTECT, related_name="ownerships")
@@ -65,24 +75,37 @@ class Ownership(Audited):
         return f"{self.charge_point} of {self.franchisee}"
 
 
-class LinkedAccount(Audited):
+class LinkedAccount(OfFranchisee):
     """The franchisee's Razorpay Route account: where transfers go. `status` is Razorpay's activation_status."""
 
-    owner_path = "franchisee__company"
+    class Status(models.TextChoices):
+        REQUESTED = "requested", "Requested"
+        NEEDS_CLARIFICATION = "needs_clarification", "Razorpay needs something"
+        UNDER_REVIEW = "under_review", "Under review"
+        ACTIVATED = "activated", "Activated"
+        SUSPENDED = "suspended", "Suspended"
 
     franchisee = models.OneToOneField(Franchisee, models.PROTECT, related_name="linked_account")
     razorpay_id = models.CharField(max_length=40, unique=True)
-    status = models.CharField(max_length=24, default="requested")
-    usable_from = models.DateTimeField(null=True, blank=True, help_text="Razorpay's 24 h cooling period after creation.")
+    product_id = models.CharField(max_length=40, blank=True, help_text="Razorpay's acc_prd_..., by which its status is asked.")
+    status = models.CharField(max_length=24, choices=Status, default=Status.REQUESTED)
+    usable_from = models.DateTimeField(
+        null=True, blank=True, help_text="No transfer before: Razorpay's cooling period, or ours after a change."
+    )
+    missing = models.CharField(max_length=500, blank=True, help_text="What Razorpay still asks for.")
+    ask_at = models.DateTimeField(null=True, blank=True, default=clock.now, help_text="When to ask Razorpay for the status.")
+    status_at = models.DateTimeField(default=clock.now, help_text="When the status last changed.")
+    claimed_until = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        indexes = [models.Index(fields=["ask_at"], condition=Q(ask_at__isnull=False), name="linked_account_ask")]
 
     def __str__(self) -> str:
         return self.razorpay_id
 
 
-class Payout(Audited):
+class Payout(OfFranchisee):
     """One Razorpay Direct Transfer of one or many entries. `key` is its X-Transfer-Idempotency."""
-
-    owner_path = "franchisee__company"
 
     class State(models.TextChoices):
         DUE = "due", "To be asked"
@@ -91,18 +114,19 @@ class Payout(Audited):
         PROCESSED = "processed", "Transferred"
         FAILED = "failed", "Failed"
 
-    franchisee = models.ForeignKey(Franchisee, models.PROTECT, related_name="payouts")
+    franchisee = models.ForeignKey(Franchisee, models.PROTECT, related_name="payouts", db_index=False)
     account = models.CharField("linked account", max_length=40, help_text="As it was when the payout was made.")
     amount_paise = models.BigIntegerField()
     key = models.CharField("idempotency key", max_length=36, unique=True)
     body = models.JSONField()
     attempt = models.PositiveSmallIntegerField(default=1)
+    failures = models.PositiveSmallIntegerField(default=0, help_text="Failures that count, in this attempt and the ones before it.")
     follows = models.OneToOneField("self", models.PROTECT, null=True, blank=True, related_name="followed_by")
     state = models.CharField(max_length=10, choices=State, default=State.DUE)
     razorpay_id = models.CharField(max_length=40, unique=True, null=True, blank=True)
     fees = models.BigIntegerField(null=True, blank=True, help_text="paise, on top, from our balance")
     settlement_id = models.CharField(max_length=40, blank=True)
-    retry_at = models.DateTimeField(null=True, blank=True)
+    retry_at = models.DateTimeField(null=True, blank=True, help_text="When a worker next looks at it; empty when nothing is left to do.")
     claimed_until = models.DateTimeField(null=True, blank=True)
     last_error = models.CharField(max_length=300, blank=True)
     asked_at = models.DateTimeField(null=True, blank=True)
@@ -111,16 +135,17 @@ class Payout(Audited):
     class Meta:
         ordering = ["-id"]
         constraints = [models.CheckConstraint(condition=Q(amount_paise__gte=100), name="payout_at_least_a_rupee")]
-        indexes = [models.Index(fields=["retry_at"], condition=~Q(state__in=["processed", "failed"]), name="payout_due")]
+        indexes = [
+            models.Index(fields=["retry_at"], condition=Q(retry_at__isnull=False), name="payout_open"),
+            models.Index(fields=["franchisee", "-id"], name="payout_franchisee"),
+        ]
 
     def __str__(self) -> str:
         return f"Payout {self.pk}"
 
 
-class CommissionLedgerEntry(Audited):
+class CommissionLedgerEntry(OfFranchisee):
     """A franchisee's share of one session. All amounts in paise; see franchise/rules/share.py for the arithmetic."""
-
-    owner_path = "franchisee__company"
 
     class Status(models.TextChoices):
         PENDING = "PENDING", "Waiting for its payout"
@@ -132,7 +157,10 @@ class CommissionLedgerEntry(Audited):
     idempotency_key = models.CharField(max_length=40, unique=True, help_text="txn_{session id}")
     franchisee = models.ForeignKey(Franchisee, models.PROTECT, related_name="entries", db_index=False)
     session = models.OneToOneField("csms.ChargingSession", models.PROTECT, related_name="commission")
-    contract = models.ForeignKey(Contract, models.PROTECT, related_name="+")
+    contract = models.ForeignKey(
+        Contract, models.PROTECT, null=True, blank=True, related_name="+", help_text="In force at the session's start."
+    )
+    energy_wh = models.BigIntegerField(default=0, help_text="Billed")
     gross = models.BigIntegerField(help_text="Paid by the rider, platform fee taken off")
     refund = models.BigIntegerField(help_text="Not used: refunded, or held as a remainder")
     pg_fee = models.BigIntegerField(help_text="Razorpay's fee as far as the contract puts it on the franchisee")
@@ -141,8 +169,9 @@ class CommissionLedgerEntry(Audited):
     platform_commission = models.BigIntegerField()
     tds = models.BigIntegerField()
     payable = models.BigIntegerField(help_text="net - platform commission - TDS")
+    booked_at = models.DateTimeField(null=True, blank=True, help_text="When the share was final and booked; empty: provisional.")
     status = models.CharField(max_length=12, choices=Status, default=Status.PENDING)
-    hold_reason = models.CharField(max_length=120, blank=True)
+    hold_reason = models.CharField(max_length=120, choices=REASONS, blank=True)
     payout = models.ForeignKey(Payout, models.PROTECT, null=True, blank=True, related_name="entries")
     due_at = models.DateTimeField(default=clock.now)
 
@@ -158,9 +187,20 @@ class CommissionLedgerEntry(Audited):
                 condition=Q(payable=models.F("net_excl_gst") - models.F("platform_commission") - models.F("tds")),
                 name="commission_payable_adds_up",
             ),
+            models.CheckConstraint(condition=Q(payable__gte=0) & Q(tds__gte=0), name="commission_never_negative"),
+            models.CheckConstraint(
+                condition=Q(booked_at__isnull=False) | Q(status="ON_HOLD", payout__isnull=True), name="commission_paid_when_booked"
+            ),
         ]
         indexes = [
             models.Index(fields=["franchisee", "-id"], name="commission_franchisee"),
+            models.Index(fields=["franchisee", "-created_at", "-id"], include=["payable", "energy_wh"], name="commission_day"),
+            models.Index(
+                fields=["franchisee", "status"],
+                condition=~Q(status__in=["TRANSFERRED", "SETTLED"]),
+                include=["payable"],
+                name="commission_open",
+            ),
             models.Index(fields=["due_at"], condition=Q(status="PENDING", payout__isnull=True), name="commission_due"),
         ]
 
@@ -168,7 +208,17 @@ class CommissionLedgerEntry(Audited):
         return self.idempotency_key
 
 
-class RazorpaySettlement(Audited):
+class ShareMark(models.Model):
+    """How far the bills are known to be shared: one row. Every bill up to it has its entry or needs none."""
+
+    bill_id = models.BigIntegerField(default=0)
+    updated_at = models.DateTimeField(default=clock.now)
+
+    def __str__(self) -> str:
+        return f"up to bill {self.bill_id}"
+
+
+class RazorpaySettlement(OfFranchisee):
     """A settlement Razorpay reported: ours, or a linked account's."""
 
     razorpay_id = models.CharField(max_length=40, unique=True)
@@ -179,8 +229,6 @@ class RazorpaySettlement(Audited):
     utr = models.CharField("UTR", max_length=40, blank=True)
     status = models.CharField(max_length=16)
     settled_at = models.DateTimeField(null=True, blank=True)
-
-    owner_path = "franchisee__company"
 
     def __str__(self) -> str:
         return self.razorpay_id

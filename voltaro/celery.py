@@ -60,8 +60,12 @@ WORKERS: dict[str, Worker] = {
     "qr.poll": Worker("billing.qr.poll_due", "billing.qr.to_poll", 60, what="our QRs' payments, in case a webhook was lost"),
     "reconcile": Worker("billing.reconcile.work_due", "billing.reconcile.due", 3600, what="Razorpay's day against our day"),
     # franchisees
-    "settlements": Worker("franchise.settlements.work_due", "franchise.settlements.due", 30, ("bill.made",), "billed sessions to share"),
-    "payouts": Worker("franchise.payouts.work_due", "franchise.payouts.due", 60, ("payout.due",), "payouts to make, ask, or ask about"),
+    "settlements": Worker(
+        "franchise.settlements.work_due", "franchise.settlements.due", 30, ("bill.made", "gate.opened"), "sessions to share, shares held"
+    ),
+    "payouts": Worker(
+        "franchise.payouts.work_due", "franchise.payouts.due", 60, ("payout.due", "webhook.received"), "payouts to make, ask, or ask about"
+    ),
     "payouts.retry": Worker(
         "franchise.payouts.retry_due", "franchise.payouts.to_retry", 1800, what="failed payouts to follow by a new attempt"
     ),
