@@ -166,4 +166,12 @@ def timeout_due(now: datetime, limit: int) -> int:
 
 
 # Their "Accepted" is all we will ever hear of them.
-NO_LATER_EFFECT = {"ChangeConfiguration", "ClearCache", "ChangeAvailability", "TriggerMessage", "Reset", "DataTransfer", "SetChargingProfile"}
+NO_LATER_EFFECT = {
+    "ChangeConfiguration",
+    "ClearCache",
+    "ChangeAvailability",
+    "TriggerMessage",
+    "Reset",
+    "DataTransfer",
+    "SetChargingProfile",
+}

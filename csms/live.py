@@ -1,17 +1,20 @@
 """Live pages: "something changed here" told to browsers, and single sockets woken by name.
 
 What is told is never the data itself: the page asks for its fragment again, so that there is one way to draw a thing and
-one place that decides who may see it. At-most-once: pages also poll.
+one place that decides who may see it. At-most-once: pages also poll, and sockets poll their commands.
 """
 
+import asyncio
 import logging
+import threading
 from typing import Any
 
-from asgiref.sync import async_to_sync
 from channels.layers import get_channel_layer
 from django.db import transaction
 
 log = logging.getLogger(__name__)
+_loop: asyncio.AbstractEventLoop | None = None
+_lock = threading.Lock()
 
 
 def group(connector_code: str) -> str:
@@ -20,7 +23,7 @@ def group(connector_code: str) -> str:
 
 def changed(connector_code: str) -> None:
     """After commit, tell the pages that show this connector to look again."""
-    transaction.on_commit(lambda: _publish(connector_code))
+    transaction.on_commit(lambda: _post(get_channel_layer().group_send, group(connector_code), {"type": "live.changed"}))
 
 
 def changed_charge_point(charge_point_pk: int) -> None:
@@ -32,17 +35,31 @@ def changed_charge_point(charge_point_pk: int) -> None:
 
 
 def send(channel: str, message: dict[str, Any]) -> None:
-    """Wake one socket by its channel name. Never raises: rows are the truth, this only makes them seen sooner."""
-    layer = get_channel_layer()
-    try:
-        async_to_sync(layer.send)(channel, message)
-    except Exception as error:
+    """Wake one socket by its channel name. Never raises, never waits: rows are the truth, this makes them seen sooner."""
+    _post(get_channel_layer().send, channel, message)
+
+
+def use_loop(loop: asyncio.AbstractEventLoop) -> None:
+    """In a server process, post from the server's own loop (its layer's connections belong to it)."""
+    global _loop
+    _loop = loop
+
+
+def _post(say: Any, to: str, message: dict[str, Any]) -> None:
+    future = asyncio.run_coroutine_threadsafe(say(to, message), _some_loop())
+    future.add_done_callback(_noticed)
+
+
+def _noticed(future: Any) -> None:
+    if not future.cancelled() and (error := future.exception()) is not None:
         log.warning("a wake was lost (%s); the poll will find the row", type(error).__name__)
 
 
-def _publish(connector_code: str) -> None:
-    layer = get_channel_layer()
-    try:
-        async_to_sync(layer.group_send)(group(connector_code), {"type": "live.changed"})
-    except Exception as error:
-        log.warning("live pages were not told (%s); they poll", type(error).__name__)
+def _some_loop() -> asyncio.AbstractEventLoop:
+    """The server's loop; elsewhere (workers, commands) one of our own, kept on a daemon thread."""
+    global _loop
+    with _lock:
+        if _loop is None or _loop.is_closed():
+            _loop = asyncio.new_event_loop()
+            threading.Thread(target=_loop.run_forever, name="live", daemon=True).start()
+        return _loop

@@ -95,9 +95,7 @@ def wake(connector_ids: list[UUID], why: str) -> int:
 
 def to_ask(now: datetime) -> QuerySet[IdTag]:
     """Permits whose charger is to be asked now."""
-    return IdTag.objects.filter(
-        kind=IdTag.Kind.ONE_TIME, state=IdTag.State.READY, ask_at__lte=now, start_until__gt=now
-    ).order_by("ask_at")
+    return IdTag.objects.filter(kind=IdTag.Kind.ONE_TIME, state=IdTag.State.READY, ask_at__lte=now, start_until__gt=now).order_by("ask_at")
 
 
 def ask_due(now: datetime, limit: int) -> int:

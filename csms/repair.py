@@ -16,7 +16,15 @@ from typing import Any
 from csms.frames import clean
 
 # What an unknown value of an enum means, by the property's name (lower case).
-ENUM_FALLBACK = {"errorcode": "OtherError", "reason": "Other", "phase": None, "location": None, "context": None, "format": None, "unit": None}
+ENUM_FALLBACK = {
+    "errorcode": "OtherError",
+    "reason": "Other",
+    "phase": None,
+    "location": None,
+    "context": None,
+    "format": None,
+    "unit": None,
+}
 ENUM_ALIASES = {"celcius": "Celsius", "celsius": "Celsius"}
 _MISSING = object()
 

@@ -10,8 +10,8 @@ from django.db.models import QuerySet
 from accounts import audit
 from accounts.models import Company
 from csms import credentials, live, sessions
-from csms.models import ChargePoint, ChargerError, Connection, Connector, Registration, Station
 from csms.events import Booted, StatusReported
+from csms.models import ChargePoint, ChargerError, Connection, Connector, Registration, Station
 
 MAX_CONNECTORS = 20
 
@@ -65,9 +65,7 @@ def add_charge_point(
         charge_point.credentials_hash = credentials.hashed(cp_id, shown)
     charge_point.save()
     for number in range(1, connectors + 1):
-        Connector.objects.get_or_create(
-            charge_point=charge_point, connector_id=number, defaults={"type": type, "max_power_w": max_power_w}
-        )
+        Connector.objects.get_or_create(charge_point=charge_point, connector_id=number, defaults={"type": type, "max_power_w": max_power_w})
     audit.record("charge_point.added" if created else "charge_point.changed", charge_point, after={"connectors": connectors, "type": type})
     return charge_point, shown, created
 
@@ -87,9 +85,7 @@ def booted(charge_point_pk: int, said: Booted, now: datetime) -> str:
     if not row.serial_number and said.serial_number:
         _take_serial(row, said.serial_number)
     if before != {"firmware": row.firmware_version, "serial": row.reported_serial}:
-        audit.record(
-            "charge_point.booted", row, before=before, after={"firmware": row.firmware_version, "serial": row.reported_serial}
-        )
+        audit.record("charge_point.booted", row, before=before, after={"firmware": row.firmware_version, "serial": row.reported_serial})
     sessions.suspend_live(charge_point_pk, "booted", now)
     return row.registration
 
@@ -162,9 +158,7 @@ def claim(charge_point_pk: int, *, process: str, channel: str, remote_address: s
     row = ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point_pk)
     row.epoch += 1
     row.online, row.last_seen, row.ocpp_version = True, now, subprotocol.removeprefix("ocpp")
-    ChargePoint.objects.filter(pk=row.pk).update(
-        epoch=row.epoch, online=True, last_seen=now, ocpp_version=row.ocpp_version
-    )
+    ChargePoint.objects.filter(pk=row.pk).update(epoch=row.epoch, online=True, last_seen=now, ocpp_version=row.ocpp_version)
     old = Connection.objects.filter(charge_point=row, closed_at__isnull=True).order_by("-epoch").values_list("channel", flat=True)
     replaced = next(iter(old), "")
     Connection.objects.filter(charge_point=row, closed_at__isnull=True).update(closed_at=now, close_reason="replaced")

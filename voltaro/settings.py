@@ -10,6 +10,8 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
+from voltaro.navigation import UNFOLD as UNFOLD
+
 BASE_DIR = Path(__file__).resolve().parent.parent
 env = environ.Env()
 
@@ -68,9 +70,9 @@ if PROD:
 # -- Applications -------------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "daphne",
-    "unfold",
+    "unfold.apps.BasicAppConfig",
     "unfold.contrib.filters",
-    "django.contrib.admin",
+    "voltaro.apps.ConsoleConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -90,6 +92,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
+    "voltaro.csp.ConsolePolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -140,6 +143,9 @@ AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = 0.25  # hours
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_ENABLED = VOLTARO_ENV != "test"
+AXES_ENABLE_ADMIN = False  # accounts/admin.py shows the attempts in the console's own looks
+AXES_LOCKOUT_TEMPLATE = "site/locked.html"
+AXES_HTTP_RESPONSE_CODE = 429
 
 CACHES = {
     "default": {
@@ -194,8 +200,8 @@ if PROD:
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 CONTENT_SECURITY_POLICY = {
-    # The admin's theme (Alpine) needs unsafe-eval: voltaro.site gives /admin/ its own policy.
-    "EXCLUDE_URL_PREFIXES": ["/admin/"],
+    # The console's theme (Alpine) needs unsafe-eval: voltaro.csp gives these their own policy.
+    "EXCLUDE_URL_PREFIXES": ["/admin/", "/console/"],
     "DIRECTIVES": {
         "default-src": ["'self'"],
         "img-src": ["'self'", "data:"],
@@ -209,7 +215,7 @@ CONTENT_SECURITY_POLICY = {
 }
 ADMIN_CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
-    "script-src 'self' 'unsafe-eval' 'unsafe-inline'; connect-src 'self' ws: wss:; frame-ancestors 'none'"
+    "script-src 'self' 'unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 )
 
 # -- OCPP: constants of the session's life (docs/map.md), seconds unless the name says otherwise ------------------
@@ -224,6 +230,12 @@ FRAME_RETENTION_DAYS = env.int("FRAME_RETENTION_DAYS", 180)
 HEARTBEAT_RETENTION_DAYS = env.int("HEARTBEAT_RETENTION_DAYS", 14)
 READING_RETENTION_DAYS = env.int("READING_RETENTION_DAYS", 1095)
 MAX_TRANSFER_RETRIES = env.int("MAX_TRANSFER_RETRIES", 3)
+# Razorpay switches Direct Transfers on per account, on request. Off: franchisees' shares are booked and held.
+DIRECT_TRANSFERS_ENABLED = env.bool("DIRECT_TRANSFERS_ENABLED", True)
+# From the sharing of a session to the earliest payout of it.
+PAYOUT_DELAY_S = env.int("PAYOUT_DELAY_S", 0)
+SESSION_SILENCE_S = env.int("SESSION_SILENCE_S", 3 * 3600)  # a live session nobody speaks of any more is ended
+STOP_LEAD_S = env.int("STOP_LEAD_S", 3)  # what a stop takes to reach the charger and to be obeyed
 COMMAND_TIMEOUT_S = env.int("COMMAND_TIMEOUT_S", 30)
 MAX_FRAME_BYTES = env.int("MAX_FRAME_BYTES", 256 * 1024)
 CHARGER_LOCK_TIMEOUT_MS = 3_000
@@ -235,6 +247,9 @@ if REFUND_SPEED not in ("optimum", "normal"):
 CHARGER_KEY_PEPPER = env.str("CHARGER_KEY_PEPPER", "") or SECRET_KEY
 # Under VOLTARO_ENV=test only: a file holding the seconds by which the clock is moved forward.
 CLOCK_FILE = env.str("VOLTARO_CLOCK_FILE", "") if VOLTARO_ENV == "test" else ""
+
+# Whom /metrics answers in production besides the machine itself: the bearer of this.
+METRICS_TOKEN = env.str("METRICS_TOKEN", "")
 
 # -- Logs ---------------------------------------------------------------------------------------------------
 LOG_LEVEL = env.str("LOG_LEVEL", "INFO")

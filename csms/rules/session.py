@@ -50,6 +50,7 @@ class Session:
     meter: Meter
     max_power_w: int
     last_activity_at: datetime
+    metered_at: datetime | None = None
     suspended_at: datetime | None = None
     resumed_at: datetime | None = None
     resume_count: int = 0
@@ -75,13 +76,12 @@ class Session:
 
 @dataclass(frozen=True)
 class Measured:
-    """A reading. `at` is the charger's time, `elapsed_s` what may have passed since the last one (the larger of both clocks)."""
+    """A reading. `at` is the charger's time when it is believable."""
 
-    at: datetime
+    at: datetime | None = None
     register_wh: int | None = None
     power_w: int | None = None
     soc_pct: int | None = None
-    elapsed_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class TimePassed:
 Event = Measured | Stopped | Lost | TimePassed
 
 
-def step(session: Session, event: Event, now: datetime, limits: Limits = Limits()) -> tuple[Session, Verdict]:  # noqa: B008 - frozen
+def step(session: Session, event: Event, now: datetime, limits: Limits = Limits()) -> tuple[Session, Verdict]:
     """The session after `event`, and what became of it."""
     match event:
         case Measured():
@@ -129,7 +129,7 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     gap_s = (now - session.last_activity_at).total_seconds()
     if session.state == State.SUSPENDED and gap_s > limits.max_resume_gap_s:
         return _end(session, now, "STALE_RECONNECT", inferred=True), Verdict.STALE_RECONNECT
-    elapsed_s = max(gap_s, event.elapsed_s or 0)
+    elapsed_s = _elapsed_s(session, event.at, now)
     meter, said = meters.advance(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
     progressed = meter.energy_wh > session.meter.energy_wh
     flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
@@ -139,6 +139,7 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
         state=State.RUNNING,
         meter=meter,
         last_activity_at=now,
+        metered_at=event.at or session.metered_at,
         suspended_at=None,
         resumed_at=now if resumed else session.resumed_at,
         resume_count=session.resume_count + resumed,
@@ -146,13 +147,20 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
         power_w=session.power_w if event.power_w is None else event.power_w,
         # 0 % is what chargers say when they do not know.
         soc_pct=event.soc_pct or session.soc_pct,
-        sample_interval_s=min(int(gap_s), 3600) if 1 <= gap_s else session.sample_interval_s,
+        sample_interval_s=min(int(gap_s), 3600) if gap_s >= 1 else session.sample_interval_s,
         flags=frozenset(flags),
     )
     return replace(after, stop_due_at=stop_due_at(after, now, limits)), Verdict.RESUMED if resumed else Verdict.PROGRESS
 
 
-def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> datetime | None:  # noqa: B008
+def _elapsed_s(session: Session, at: datetime | None, now: datetime) -> float:
+    """What may have passed since the last reading: the larger of both clocks (a queue kept offline arrives all at once)."""
+    heard_s = (now - session.last_activity_at).total_seconds()
+    said_s = (at - session.metered_at).total_seconds() if at and session.metered_at else 0.0
+    return max(heard_s, min(said_s, 7 * 24 * 3600), 0.0)
+
+
+def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> datetime | None:
     """When the stop must be sent so that, at the power now flowing, the limit is not passed before the next reading.
 
     `stop_lead_s` is what a stop takes to reach the charger and to be obeyed.
@@ -168,7 +176,7 @@ def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> d
 def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, Verdict]:
     if not session.live:
         return session, Verdict.ALREADY_ENDED
-    elapsed_s = max((now - session.last_activity_at).total_seconds(), (event.at - session.last_activity_at).total_seconds(), 0)
+    elapsed_s = _elapsed_s(session, event.at, now)
     meter, said = meters.finish(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
     flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
     reported = None

@@ -1,0 +1,54 @@
+"""The ocpp library's ChargePoint, one per socket, wired to dispatch.
+
+The library brings the standard's words (schemas, enums, payload classes) and the shape of a charge point; its
+`route_message` is replaced: the library's own drops unreadable frames without an answer, refuses what real chargers
+send, and cannot store before it answers (docs/one-message.md).
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from ocpp.v16 import ChargePoint as LibraryChargePoint
+
+from csms import dispatch, threads
+from csms.dispatch import Context, Effect, Reply
+
+
+class ChargePoint(LibraryChargePoint):
+    """One charger on one socket. `connection` has `send(text)`; `heard` is told of every reply sent and of every effect."""
+
+    def __init__(
+        self,
+        context: Context,
+        connection: Any,
+        *,
+        sent: Callable[[Reply], None],
+        effects: Callable[[list[Effect]], Awaitable[None]],
+    ) -> None:
+        super().__init__(context.cp_id, connection)
+        self.context = context
+        self._sent = sent
+        self._effects = effects
+
+    async def route_message(self, raw_msg: str | bytes) -> None:
+        """One frame in, at most one frame out, what it caused after. Raises when the database is away: nothing was answered."""
+        raw = raw_msg.encode("utf-8", "surrogatepass") if isinstance(raw_msg, str) else raw_msg
+        reply = await threads.run(dispatch.answer, raw, self.context)
+        effects = list(self.context.effects)
+        if reply is not None:
+            await self._connection.send(reply.text)
+            self._sent(reply)
+        if effects:
+            await self._effects(effects)
+
+    async def send_next_command(self) -> bool:
+        """Send the next waiting command, if this charger may be asked now; False when there was nothing to send.
+
+        Never waits for the answer: it arrives as a frame like any other and settles the command's row.
+        """
+        command = await threads.run(dispatch.next_command, self.context)
+        if command is None:
+            return False
+        self._sent(command)
+        await self._connection.send(command.text)
+        return True

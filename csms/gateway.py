@@ -1,0 +1,123 @@
+"""What one server process does for all its chargers at once: poll their commands, keep their leases, write what was sent,
+close the silent, tell live pages at most once a second.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import uuid
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from channels.layers import get_channel_layer
+from django.conf import settings
+from django.db import Error as DatabaseError
+
+from csms import commands, dispatch, live, stations, threads
+from csms.dispatch import Context, Reply
+from voltaro import clock
+
+if TYPE_CHECKING:
+    from csms.consumers import ChargerConsumer
+
+log = logging.getLogger(__name__)
+POLL_S = 2.0
+FLUSH_S = 0.25
+FLUSH_ROWS = 200
+KEPT_ROWS = 20_000
+LIVE_EVERY_S = 1.0
+
+
+class Gateway:
+    """The chargers of this process. One per process; its tasks begin with the first charger."""
+
+    def __init__(self) -> None:
+        self.process = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.sockets: dict[int, ChargerConsumer] = {}
+        self._tasks: list[asyncio.Task[None]] = []
+        self._sent: list[tuple[Context, Reply, datetime]] = []
+        self._flush = asyncio.Event()
+        self._told: dict[str, float] = {}
+
+    def add(self, consumer: "ChargerConsumer") -> None:
+        self.sockets[consumer.context.charge_point_pk] = consumer
+        if not self._tasks:
+            live.use_loop(asyncio.get_running_loop())
+            for job in (self._poll_commands, self._keep_leases, self._write_sent):
+                self._tasks.append(asyncio.create_task(self._forever(job), name=f"gateway {job.__name__}"))
+
+    def remove(self, consumer: "ChargerConsumer") -> None:
+        """Only itself: a newer socket of the same charger stays."""
+        pk = consumer.context.charge_point_pk
+        if self.sockets.get(pk) is consumer:
+            del self.sockets[pk]
+
+    def sent(self, context: Context, reply: Reply) -> None:
+        """Remember a frame that went out; it is written with the others a moment later."""
+        if len(self._sent) < KEPT_ROWS:
+            self._sent.append((context, reply, clock.now()))
+        if len(self._sent) >= FLUSH_ROWS:
+            self._flush.set()
+
+    def tell_live(self, code: str) -> None:
+        """Tell the pages of a connector, now or at the end of the second that is running."""
+        loop = asyncio.get_running_loop()
+        wait_s = self._told.get(code, 0.0) - loop.time()
+        if wait_s > LIVE_EVERY_S:
+            return  # already planned
+        if wait_s > 0:
+            self._told[code] = loop.time() + wait_s + LIVE_EVERY_S
+            loop.call_later(wait_s, self._tell_now, code)
+        else:
+            self._told[code] = loop.time() + LIVE_EVERY_S
+            self._tell_now(code)
+        if len(self._told) > 10_000:
+            self._told = {key: at for key, at in self._told.items() if at > loop.time()}
+
+    def _tell_now(self, code: str) -> None:
+        task = asyncio.get_running_loop().create_task(get_channel_layer().group_send(live.group(code), {"type": "live.changed"}))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    # -- jobs --------------------------------------------------------------------------------------------------
+    async def _forever(self, job: Callable[[], Awaitable[None]]) -> None:
+        name = getattr(job, "__name__", "job")
+        while True:
+            try:
+                await job()
+            except DatabaseError as error:
+                log.warning("%s: the database is away (%s); trying again", name, type(error).__name__)
+                await asyncio.sleep(1)
+            except Exception:
+                log.exception("%s failed; trying again", name)
+                await asyncio.sleep(1)
+
+    async def _poll_commands(self) -> None:
+        await asyncio.sleep(POLL_S)
+        if self.sockets:
+            for pk in await threads.run(commands.waiting, list(self.sockets), clock.now()):
+                if pk in self.sockets:
+                    self.sockets[pk].wake()
+
+    async def _keep_leases(self) -> None:
+        await asyncio.sleep(min(15.0, stations.lease_s() / 4))
+        now = clock.now()
+        for consumer in list(self.sockets.values()):
+            if (now - consumer.heard_at).total_seconds() > settings.HEARTBEAT_TIMEOUT_S:
+                await consumer.close_for("silent", 1001)
+        await threads.run(stations.renew_leases, self.process, now)
+
+    async def _write_sent(self) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._flush.wait(), FLUSH_S)
+        self._flush.clear()
+        if batch := self._sent[:1000]:
+            await threads.run(dispatch.record_sent, batch)
+            del self._sent[: len(batch)]
+            if len(self._sent) >= FLUSH_ROWS:
+                self._flush.set()
+
+
+gateway = Gateway()

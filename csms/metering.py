@@ -1,0 +1,185 @@
+"""MeterValues and StopTransaction: readings find their session, are kept, and move it.
+
+The way of every reading while cars charge: at most six queries a message, whatever the history
+(tests/integration/test_metering.py holds that).
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from django.db.models import QuerySet
+
+from accounts import audit
+from csms import sessions, tags
+from csms.events import Metered, Reading, StopReported
+from csms.models import ChargePoint, ChargingSession, Connector, MeterReading, SessionState
+from csms.rules import session as rule
+
+# What chargers send that never got, or lost, their transaction id.
+NO_TRANSACTION = {None, "", "0", "-1"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a socket remembers of a connector."""
+
+    code: str
+    connector_no: int
+    max_power_w: int
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What became of a message: the session it moved (None: no open one), where its pages are, when its stop is due."""
+
+    session_id: int | None
+    place: Place | None
+    live: bool = False
+    stop_due_at: datetime | None = None
+    note: str = ""
+
+
+def places(cp_id: str) -> dict[UUID, Place]:
+    """Every connector of a charger: remembered by its socket for as long as that lives."""
+    return {row.pk: Place(row.code, row.connector_id, row.max_power_w) for row in Connector.objects.filter(charge_point_id=cp_id)}
+
+
+def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: datetime) -> Moved:
+    """Keep the readings, step their session. Readings nobody charges for are kept too (a main meter, a phantom flow)."""
+    row = _session(charge_point_pk, known, said.transaction_ref, said.connector_no)
+    live = row is not None and row.live
+    _keep(charge_point_pk, row, said.connector_no, said.readings, now, late=row is not None and not live)
+    if row is None:
+        note = "" if said.connector_no == 0 or said.transaction_ref is None else f"no session {said.transaction_ref} here"
+        return Moved(None, None, note=note)
+    place = known[row.connector_id]
+    if not live:
+        return Moved(row.pk, place, note="readings for an ended session: kept as late")
+    events: list[rule.Event] = [_event(reading) for reading in said.readings]
+    sessions.apply(row, events or [rule.Measured()], place.max_power_w, now)
+    return Moved(row.pk, place, live=row.live, stop_due_at=row.stop_due_at if row.live else None)
+
+
+def stopped(charge_point_pk: int, known: dict[UUID, Place], said: StopReported, now: datetime) -> tuple[Moved, str | None]:
+    """The transaction ended. Always thanked for; the second value is the tag's status when the charger gave a tag."""
+    row = _session_to_stop(charge_point_pk, known, said)
+    status = tags.authorize(said.tag, charge_point_pk, now).status if said.tag else None
+    if row is None:
+        audit.record("session.orphan_stop", ChargePoint(pk=charge_point_pk), after=_facts(said))
+        return Moved(None, None, note=f"no session for transaction {said.transaction_ref}: kept for a person to see"), status
+    place = known[row.connector_id]
+    _keep(charge_point_pk, row, place.connector_no, said.readings, now, late=not row.live)
+    if not row.live:
+        if row.reported_wh is None or "late" not in row.flags:
+            _correct(row, said, now)
+        return Moved(row.pk, place, note="already ended"), status
+    events: list[rule.Event] = [_event(reading) for reading in said.readings]
+    events.append(rule.Stopped(at=said.at or now, register_wh=said.meter_stop_wh, reason=said.reason, reason_raw=said.reason_raw))
+    sessions.apply(row, events, place.max_power_w, now)
+    return Moved(row.pk, place), status
+
+
+def _correct(row: ChargingSession, said: StopReported, now: datetime) -> None:
+    """The real stop of a session that we ended for it: what it says is recorded, never billed a second time."""
+    if "inferred" not in row.flags:
+        return
+    reported = None
+    if said.meter_stop_wh and row.meter_start_wh is not None:
+        reported = said.meter_stop_wh - row.meter_start_wh
+    flags = sorted({*row.flags, "late"})
+    ChargingSession.objects.filter(pk=row.pk).update(reported_wh=reported, flags=flags, updated_at=now)
+    audit.record("session.late_stop", row, before={"energy_wh": row.energy_wh}, after={**_facts(said), "reported_wh": reported})
+
+
+def _facts(said: StopReported) -> dict[str, object]:
+    return {
+        "transaction": said.transaction_ref,
+        "meter_stop_wh": said.meter_stop_wh,
+        "reason": said.reason_raw or said.reason,
+        "at": said.at.isoformat() if said.at else None,
+    }
+
+
+def _event(reading: Reading) -> rule.Measured:
+    return rule.Measured(at=reading.at, register_wh=reading.energy_wh, power_w=reading.power_w, soc_pct=reading.soc_pct)
+
+
+def _session(charge_point_pk: int, known: dict[UUID, Place], ref: str | None, connector_no: int) -> ChargingSession | None:
+    """The session this reading belongs to, locked: by its transaction id, else the connector's open one."""
+    mine = _mine(charge_point_pk)
+    if ref not in NO_TRANSACTION:
+        row = mine.filter(transaction_id=ref).first()
+        if row is not None:
+            return row
+    return _open_at(mine, known, connector_no)
+
+
+def _session_to_stop(charge_point_pk: int, known: dict[UUID, Place], said: StopReported) -> ChargingSession | None:
+    """By its transaction id; a charger that lost its id means the open session of that tag, or the only one open."""
+    mine = _mine(charge_point_pk)
+    if said.transaction_ref not in NO_TRANSACTION:
+        row = mine.filter(transaction_id=said.transaction_ref).first()
+        if row is not None or not _lost_id(said.transaction_ref):
+            return row
+    still_open = list(mine.exclude(state=SessionState.STOPPED).order_by("pk")[:5])
+    if said.tag:
+        of_tag = [row for row in still_open if tags.normal(row.id_tag) == tags.normal(said.tag)]
+        if len(of_tag) == 1:
+            return of_tag[0]
+    return still_open[0] if len(still_open) == 1 else None
+
+
+def _lost_id(ref: str | None) -> bool:
+    """Ids no charger of ours was ever given: not a positive int32."""
+    try:
+        return not 0 < int(ref or "") < 2**31
+    except ValueError:
+        return True
+
+
+def _mine(charge_point_pk: int) -> QuerySet[ChargingSession]:
+    return ChargingSession.objects.select_for_update(of=("self",), no_key=True).filter(charge_point_id=charge_point_pk)
+
+
+def _open_at(mine: QuerySet[ChargingSession], known: dict[UUID, Place], connector_no: int) -> ChargingSession | None:
+    if connector_no == 0 and len(known) == 1:  # boxes with one socket speak of it as 0
+        connector_no = 1
+    pks = [pk for pk, place in known.items() if place.connector_no == connector_no]
+    return mine.filter(connector_id__in=pks).exclude(state=SessionState.STOPPED).first() if pks else None
+
+
+def _keep(
+    charge_point_pk: int, row: ChargingSession | None, connector_no: int, readings: tuple[Reading, ...], now: datetime, *, late: bool
+) -> None:
+    """Store the readings; one that is there already stays as it was."""
+    if readings:
+        MeterReading.objects.bulk_create(
+            [
+                MeterReading(
+                    charge_point_id=charge_point_pk,
+                    session=row,
+                    connector_no=connector_no,
+                    at=reading.at or now,
+                    received_at=now,
+                    context=reading.context,
+                    energy_wh=reading.energy_wh,
+                    power_w=reading.power_w,
+                    current_ma=reading.current_ma,
+                    voltage_mv=reading.voltage_mv,
+                    soc_pct=reading.soc_pct,
+                    samples=reading.samples,
+                    digest=_digest(connector_no, reading),
+                    late=late,
+                    created_at=now,
+                )
+                for reading in readings
+            ],
+            ignore_conflicts=True,
+        )
+
+
+def _digest(connector_no: int, reading: Reading) -> str:
+    return hashlib.blake2b(json.dumps([connector_no, reading.samples]).encode(), digest_size=8).hexdigest()

@@ -1,0 +1,237 @@
+"""Charging sessions: every change of one goes through here, under its row's lock, as the rule says.
+
+`start` and `apply` are for what chargers say, `suspend_live` and `timeout_due` for what they stopped saying, `finalize`
+for every other end. A session ends exactly once, whoever ends it: what follows (bill, refund, share) reads the row.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q, QuerySet
+
+from accounts import audit
+from csms import commands, live
+from csms.models import ChargingSession, Command, CommandState, SessionState
+from csms.rules import session as rule
+from csms.rules.meter import Meter
+from csms.rules.session import Event, Session, State, Verdict
+from voltaro import clock
+from voltaro.jobs import ring
+
+# What a reading writes; `_CHANGED` adds what only a transition or an end touches.
+_PROGRESS = (
+    "state", "meter_last_wh", "segment_start_wh", "segments_wh", "pending_wh", "energy_wh", "meter_start_wh", "last_power_w", "peak_power_w",
+    "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "stop_due_at", "flags", "disconnects_without_progress",
+)  # fmt: skip
+_TRANSITION = (
+    *_PROGRESS, "suspended_at", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at", "reported_wh", "overrun_wh",
+)  # fmt: skip
+_QUIET = {Verdict.PROGRESS, Verdict.LATE, Verdict.NOT_YET, Verdict.ALREADY_ENDED, Verdict.ALREADY_SUSPENDED}
+# Stops asked at the limit, when the charger does not obey: again after this long, this often.
+STOP_AGAIN_S = 20
+STOP_ATTEMPTS = 5
+
+
+def limits() -> rule.Limits:
+    return rule.Limits(
+        disconnect_timeout_s=settings.DISCONNECT_TIMEOUT_S,
+        max_resume_gap_s=settings.MAX_RESUME_GAP_S,
+        max_disconnects_without_progress=settings.MAX_DISCONNECTS_WITHOUT_PROGRESS,
+        silence_s=settings.SESSION_SILENCE_S,
+        stop_lead_s=settings.STOP_LEAD_S,
+    )
+
+
+def snapshot(row: ChargingSession, max_power_w: int) -> Session:
+    """The row as the rule sees it."""
+    return Session(
+        state=State(row.state),
+        meter=Meter(row.meter_start_wh, row.meter_last_wh, row.segment_start_wh, row.segments_wh, row.pending_wh),
+        max_power_w=max_power_w,
+        last_activity_at=row.last_activity_at,
+        metered_at=row.metered_at,
+        suspended_at=row.suspended_at,
+        resumed_at=row.resumed_at,
+        resume_count=row.resume_count,
+        disconnects_without_progress=row.disconnects_without_progress,
+        power_w=row.last_power_w,
+        soc_pct=row.soc_pct,
+        sample_interval_s=row.sample_interval_s,
+        limit_wh=row.limit_wh,
+        limit_at=row.limit_at,
+        stop_due_at=row.stop_due_at,
+        stop_reason=row.stop_reason,
+        stop_reason_raw=row.stop_reason_raw,
+        end_time=row.end_time,
+        ended_at=row.ended_at,
+        reported_wh=row.reported_wh,
+        overrun_wh=row.overrun_wh,
+        flags=frozenset(row.flags),
+    )
+
+
+def write(row: ChargingSession, after: Session, fields: tuple[str, ...], now: datetime) -> None:
+    """What the rule said, onto the row: one UPDATE of the fields that may have changed."""
+    meter = after.meter
+    row.state = after.state
+    row.meter_start_wh, row.meter_last_wh = meter.start_wh, meter.last_wh
+    row.segment_start_wh, row.segments_wh, row.pending_wh = meter.segment_start_wh, meter.segments_wh, meter.pending_wh
+    row.energy_wh = meter.energy_wh
+    row.last_power_w = after.power_w
+    row.peak_power_w = max(row.peak_power_w, after.power_w or 0)
+    row.flags = sorted(after.flags)
+    for name in (
+        "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "stop_due_at", "disconnects_without_progress", "suspended_at", "resumed_at",
+        "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at", "reported_wh", "overrun_wh",
+    ):  # fmt: skip
+        setattr(row, name, getattr(after, name))
+    row.updated_at = now
+    ChargingSession.objects.filter(pk=row.pk).update(updated_at=now, **{name: getattr(row, name) for name in fields})
+
+
+def apply(row: ChargingSession, events: list[Event], max_power_w: int, now: datetime) -> Verdict:
+    """Step the locked `row` through `events` (one database write), audit a transition, ring when it ended."""
+    before = after = snapshot(row, max_power_w)
+    verdict, telling = Verdict.NOT_YET, Verdict.NOT_YET
+    for event in events:
+        after, verdict = rule.step(after, event, now, limits())
+        if verdict not in _QUIET:
+            telling = verdict
+    if after is before:
+        return verdict
+    write(row, after, _PROGRESS if telling in _QUIET else _TRANSITION, now)
+    if telling in _QUIET:
+        return verdict
+    _tell(row, before, after, telling, now)
+    return telling
+
+
+def _tell(row: ChargingSession, before: Session, after: Session, verdict: Verdict, now: datetime) -> None:
+    ended = not after.live
+    audit.record(
+        f"session.{verdict}",
+        row,
+        trigger=after.stop_reason if ended else "",
+        before={"state": before.state, "energy_wh": before.meter.energy_wh},
+        after={"state": after.state, "energy_wh": after.meter.energy_wh, "reason_raw": after.stop_reason_raw},
+    )
+    if ended:
+        commands.effective(Command.objects.filter(session=row, action="RemoteStopTransaction"), now)
+        Command.objects.filter(session=row, state=CommandState.QUEUED).update(state=CommandState.EXPIRED, settled_at=now)
+        ring("session.ended")
+    live.changed(row.connector.code)
+
+
+# -- ends and pauses that nobody reported ---------------------------------------------------------------------------
+def finalize(session_id: int, reason: str, *, now: datetime | None = None, register_wh: int | None = None, inferred: bool = True) -> bool:
+    """End the session, whatever asked for it; True when this call ended it, False when it had ended already."""
+    now = now or clock.now()
+    with transaction.atomic():
+        row = _locked(ChargingSession.objects.filter(pk=session_id))
+        if row is None:
+            return False
+        event = rule.Stopped(at=row.last_activity_at, register_wh=register_wh, reason=reason, inferred=inferred)
+        return apply(row, [event], row.connector.max_power_w, now) is Verdict.ENDED
+
+
+def suspend_live(charge_point_pk: int, why: str, now: datetime) -> int:
+    """The charger's socket is gone or it has just booted: its live sessions wait for it (or end, when it keeps flapping)."""
+    done = 0
+    with transaction.atomic():
+        rows = (
+            ChargingSession.objects.select_for_update(of=("self",), no_key=True)
+            .select_related("connector")
+            .filter(charge_point_id=charge_point_pk)
+            .exclude(state=SessionState.STOPPED)
+            .order_by("pk")
+        )
+        for row in rows:
+            done += apply(row, [rule.Lost(why)], row.connector.max_power_w, now) is Verdict.SUSPENDED
+    return done
+
+
+def to_time_out(now: datetime) -> QuerySet[ChargingSession]:
+    """Suspended longer than DISCONNECT_TIMEOUT_S, or live and silent for SESSION_SILENCE_S."""
+    said = limits()
+    return (
+        ChargingSession.objects.exclude(state=SessionState.STOPPED)
+        .filter(
+            Q(state=SessionState.SUSPENDED, suspended_at__lte=now - timedelta(seconds=said.disconnect_timeout_s))
+            | Q(last_activity_at__lte=now - timedelta(seconds=said.silence_s))
+        )
+        .order_by("last_activity_at")
+    )
+
+
+def timeout_due(now: datetime, limit: int) -> int:
+    """End what waited too long for its charger."""
+    done = 0
+    for pk in list(to_time_out(now).values_list("pk", flat=True)[:limit]):
+        with transaction.atomic():
+            row = _locked(ChargingSession.objects.filter(pk=pk), skip_locked=True)
+            if row is not None:
+                done += apply(row, [rule.TimePassed()], row.connector.max_power_w, now) is Verdict.ENDED
+    return done
+
+
+# -- stops we ask for --------------------------------------------------------------------------------------------
+def ask_stop(session: ChargingSession, *, trigger: str, requested_by: str = "", attempt: int = 1) -> Command:
+    """Ask the charger to stop this session (RemoteStopTransaction); asking twice for one reason asks once."""
+    return commands.request(
+        session.charge_point,
+        "RemoteStopTransaction",
+        {"transactionId": int(session.transaction_id)},
+        trigger=trigger,
+        dedupe_key=f"session:{session.pk}:stop:{trigger}:{attempt}",
+        session=session,
+        requested_by=requested_by,
+        expires_in_s=120,
+    )
+
+
+def to_stop(now: datetime) -> QuerySet[ChargingSession]:
+    """Live sessions whose stop is due, and those told to stop that have not."""
+    return (
+        ChargingSession.objects.exclude(state=SessionState.STOPPED)
+        .filter(stop_due_at__lte=now)
+        .filter(Q(stop_asked_at__isnull=True) | Q(stop_asked_at__lte=now - timedelta(seconds=STOP_AGAIN_S)))
+        .order_by("stop_due_at")
+    )
+
+
+def stop_due(now: datetime, limit: int) -> int:
+    """Stop what is about to reach its limit: the safety net behind the timers of the sockets' own process."""
+    return sum(stop_if_due(pk, now) for pk in list(to_stop(now).values_list("pk", flat=True)[:limit]))
+
+
+def stop_if_due(session_id: int, now: datetime) -> bool:
+    """Send the stop of this session when its time has come; False when it has not, or was asked a moment ago."""
+    with transaction.atomic():
+        row = _locked(to_stop(now).filter(pk=session_id).order_by(), skip_locked=True)
+        if row is None:
+            return False
+        attempt = row.commands.filter(action="RemoteStopTransaction", trigger="limit").count() + 1
+        row.stop_asked_at = now
+        if attempt > STOP_ATTEMPTS:
+            # It will not listen. A person must look; what it delivers beyond the limit is ours, not the rider's.
+            row.flags = sorted({*row.flags, "not_stopping"})
+            ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, flags=row.flags)
+            return False
+        ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, updated_at=now)
+        ask_stop(row, trigger="limit", attempt=attempt)
+        return True
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A stop that the owner of the socket must send at `at`, unless a newer reading moves it."""
+
+    session_id: int
+    at: datetime
+
+
+def _locked(rows: QuerySet[ChargingSession], **how: Any) -> ChargingSession | None:
+    return rows.select_for_update(of=("self",), no_key=True, **how).select_related("connector", "charge_point").first()

@@ -1,0 +1,149 @@
+"""A transaction begins: StartTransaction becomes a session, exactly once, whatever we think of it."""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
+
+from accounts import audit
+from csms import commands, live, permits, sessions, stations, tags
+from csms.events import StartReported
+from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, SessionState
+from csms.rules import meter as meters
+from csms.rules import session as rule
+from csms.tags import TagAnswer
+from voltaro.jobs import ring
+
+
+@dataclass(frozen=True)
+class Started:
+    """What the charger is told: a transaction id always, and what we think of the tag."""
+
+    transaction_id: int
+    status: str
+    parent: str
+    session: ChargingSession
+    new: bool
+
+
+def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
+    """Record the start (call inside a transaction). The same start again, under any message id, is the same session.
+
+    A tag that may not charge is recorded all the same, unauthorised, and told to stop: the energy is a fact.
+    Locks, in order: connector, permit, session.
+    """
+    charge_point = ChargePoint.objects.get(pk=charge_point_pk)
+    found = stations.connector(charge_point.cp_id, min(said.connector_no, stations.MAX_CONNECTORS))
+    connector = permits.lock_connector(found.pk)
+    key = start_key(said, charge_point.boot_count)
+    repeated = ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit").first()
+    if repeated is not None:
+        return _answer(repeated, new=False)
+    answer, flags = _judge(charge_point, connector, said, now)
+    _supersede(connector, now)
+    session = _create(charge_point, connector, said, key, answer, flags, now)
+    if answer.accepted and answer.permit is not None and answer.permit.kind == IdTag.Kind.ONE_TIME:
+        answer.permit.state, answer.permit.ask_at = IdTag.State.USED, None
+        answer.permit.save(update_fields=["state", "ask_at"])
+        mine = Command.objects.filter(permit=answer.permit)
+        mine.filter(state=CommandState.QUEUED).update(state=CommandState.EXPIRED, settled_at=now)
+        commands.effective(mine, now)
+    audit.record(
+        "session.started",
+        session,
+        after={"connector": connector.code, "authorized": answer.accepted, "status": answer.status, "meter_start_wh": said.meter_start_wh},
+    )
+    if not answer.accepted:
+        sessions.ask_stop(session, trigger="not_authorized")
+    ring("session.started")
+    live.changed(connector.code)
+    return _answer(session, new=True, status=answer.status)
+
+
+def start_key(said: StartReported, boot_count: int) -> str:
+    """What makes a start itself. With a clock that is not set, two real starts may look alike: then the boot tells them apart."""
+    parts = [str(said.connector_no), tags.normal(said.tag), said.reported_at, str(said.meter_start_wh)]
+    if said.at is None:
+        parts.append(f"boot {boot_count}")
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:40]
+
+
+def _judge(charge_point: ChargePoint, connector: Connector, said: StartReported, now: datetime) -> tuple[TagAnswer, list[str]]:
+    permit = (
+        IdTag.objects.select_for_update(of=("self",), no_key=True).select_related("connector").filter(tag=tags.normal(said.tag)).first()
+    )
+    flags = [] if said.at is not None else ["clock"]
+    if permit is None:
+        # Some chargers start under a tag of their own after our request: the one who has just paid here is meant.
+        permit = _asked_for(connector, now)
+        if permit is not None:
+            flags.append("tag_changed")
+    return tags.judge(permit, charge_point.pk, connector.connector_id, now), flags
+
+
+def _asked_for(connector: Connector, now: datetime) -> IdTag | None:
+    return (
+        IdTag.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("connector")
+        .filter(connector=connector, kind=IdTag.Kind.ONE_TIME, state=IdTag.State.READY, start_until__gt=now, asked_count__gt=0)
+        .first()
+    )
+
+
+def _supersede(connector: Connector, now: datetime) -> None:
+    """A new start on a connector ends what was open there: its stop was lost."""
+    open_session = (
+        ChargingSession.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("connector")
+        .filter(connector=connector)
+        .exclude(state=SessionState.STOPPED)
+        .first()
+    )
+    if open_session is not None:
+        event = rule.Stopped(at=open_session.last_activity_at, reason="SUPERSEDED", inferred=True)
+        sessions.apply(open_session, [event], connector.max_power_w, now)
+
+
+def _create(
+    charge_point: ChargePoint, connector: Connector, said: StartReported, key: str, answer: TagAnswer, flags: list[str], now: datetime
+) -> ChargingSession:
+    permit = answer.permit if answer.accepted else None
+    began = meters.begin(said.meter_start_wh)
+    at = said.at or now
+    session = ChargingSession(
+        charge_point=charge_point,
+        connector=connector,
+        company_id=charge_point.company_id,
+        user_id=permit.user_id if permit else None,
+        permit=permit if permit and permit.kind == IdTag.Kind.ONE_TIME else None,
+        id_tag=said.tag[:64],
+        authorized=answer.accepted,
+        transaction_id=str(next_transaction_id()),
+        start_key=key,
+        start_time=at,
+        started_at=now,
+        metered_at=said.at,
+        last_activity_at=now,
+        meter_start_wh=began.start_wh,
+        meter_last_wh=began.last_wh,
+        segment_start_wh=began.segment_start_wh,
+        limit_wh=permit.limit_wh if permit else None,
+        limit_at=permit.limit_at if permit else None,
+        flags=flags,
+    )
+    session.stop_due_at = session.limit_at
+    session.save(force_insert=True)
+    return session
+
+
+def next_transaction_id() -> int:
+    """A new OCPP 1.6 transaction id: one sequence for all chargers, positive int32, never used twice."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nextval('csms_transaction_id')")
+        return int(cursor.fetchone()[0])
+
+
+def _answer(session: ChargingSession, *, new: bool, status: str = "") -> Started:
+    parent = session.permit.parent if session.permit_id else ""
+    return Started(int(session.transaction_id), status or ("Accepted" if session.authorized else "Invalid"), parent, session, new)

@@ -1,0 +1,317 @@
+"""What chargers say becomes sessions: started once, metered, stopped once."""
+
+import json
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from csms import permits, sessions, stations
+from csms.models import ChargingSession, Command, IdTag, MeterReading, OcppMessage
+from tests.charger import Charger, later
+from voltaro import clock
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def charger(network, bells):
+    charger = Charger(network.kaveri_charger)
+    charger.boot()
+    return charger
+
+
+@pytest.fixture
+def permit(network, charger):
+    return permits.grant(
+        connector=network.kaveri_connector, user=network.asha, company=network.kaveri.company, limit_wh=27_785, start_until=later(300)
+    )
+
+
+def test_a_paid_session_from_permit_to_stop(charger, permit, network, django_capture_on_commit_callbacks, bells):
+    assert permits.ask_due(clock.now(), 10) == 1
+    unique_id, action, payload = charger.command()
+    assert (action, payload) == ("RemoteStartTransaction", {"connectorId": 1, "idTag": permit.tag})
+    charger.accept(unique_id)
+    answer = charger.start(tag=permit.tag.lower(), meter=1_000)
+    assert answer == {"transactionId": charger.transaction_id, "idTagInfo": {"status": "Accepted"}}
+    session = ChargingSession.objects.get()
+    assert (session.state, session.user, session.company, session.limit_wh) == ("STARTED", network.asha, network.kaveri.company, 27_785)
+    permit.refresh_from_db()
+    assert permit.state == IdTag.State.USED
+    assert Command.objects.get(permit=permit).state == "effective"
+    charger.charge(1_000, 11_000)
+    session.refresh_from_db()
+    assert (session.state, session.energy_wh) == ("RUNNING", 10_000)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert charger.stop(11_020) == {}
+    session.refresh_from_db()
+    assert (session.state, session.energy_wh, session.stop_reason) == ("STOPPED", 10_020, "Local")
+    assert "session.ended" in bells
+
+
+def test_the_same_start_again_is_the_same_session(charger, permit):
+    at = clock.now()
+    first = charger.start(tag=permit.tag, meter=5, at=at)
+    again = charger.start(tag=permit.tag, meter=5, at=at)
+    assert first == again
+    assert ChargingSession.objects.count() == 1
+
+
+def test_a_stop_again_changes_nothing(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 2_000)
+    charger.stop(2_000)
+    before = ChargingSession.objects.values().get()
+    charger.stop(9_000)
+    assert ChargingSession.objects.values().get() == before
+
+
+def test_an_unknown_tag_is_recorded_and_told_to_stop(charger):
+    answer = charger.start(tag="STRANGER", meter=0)
+    assert answer["idTagInfo"]["status"] == "Invalid" and answer["transactionId"] > 0
+    session = ChargingSession.objects.get()
+    assert not session.authorized
+    assert charger.command()[1] == "RemoteStopTransaction"
+
+
+def test_a_permit_is_worth_nothing_at_another_charger(charger, permit, network):
+    ganga = Charger(network.ganga_charger)
+    ganga.boot()
+    assert ganga.start(tag=permit.tag)["idTagInfo"]["status"] == "Invalid"
+    permit.refresh_from_db()
+    assert permit.state == IdTag.State.READY
+
+
+def test_a_start_after_the_refund_was_asked_is_not_accepted(charger, permit):
+    assert permits.revoke(permit.pk, "not_started")
+    assert charger.start(tag=permit.tag)["idTagInfo"]["status"] == "Invalid"
+
+
+def test_a_refund_after_the_start_is_not_granted(charger, permit):
+    charger.start(tag=permit.tag)
+    assert not permits.revoke(permit.pk, "not_started")
+
+
+def test_the_charger_may_start_under_a_tag_of_its_own_after_our_request(charger, permit):
+    permits.ask_due(clock.now(), 10)
+    charger.accept(charger.command()[0])
+    assert charger.start(tag="00000000")["idTagInfo"]["status"] == "Accepted"
+    session = ChargingSession.objects.get()
+    assert session.permit == permit and session.flags == ["tag_changed"]
+
+
+def test_one_charger_cannot_stop_another_ones_session(charger, permit, network):
+    charger.start(tag=permit.tag, meter=0)
+    ganga = Charger(network.ganga_charger)
+    ganga.transaction_id = charger.transaction_id
+    assert ganga.stop(50) == {}
+    assert ChargingSession.objects.get().live
+
+
+def test_a_stop_that_lost_its_id_means_the_open_session(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.transaction_id = -1
+    charger.stop(100)
+    assert ChargingSession.objects.get().state == "STOPPED"
+
+
+def test_an_invalid_stop_reason_becomes_other_and_is_kept(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.stop(0, reason="AppStop")
+    session = ChargingSession.objects.get()
+    assert (session.stop_reason, session.stop_reason_raw) == ("Other", "AppStop")
+
+
+def test_a_disconnect_suspends_and_readings_resume(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 1_000)
+    charger.drop()
+    session = ChargingSession.objects.get()
+    assert session.state == "SUSPENDED"
+    clock.shift(60)
+    charger.connect()
+    charger.meter(1_500, 60_000)
+    session.refresh_from_db()
+    assert (session.state, session.resume_count, session.energy_wh) == ("RUNNING", 1, 1_500)
+
+
+def test_a_charger_that_stays_away_ends_its_session_once(charger, permit, django_capture_on_commit_callbacks, bells):
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 1_000)
+    charger.drop()
+    assert sessions.timeout_due(clock.now(), 10) == 0
+    clock.shift(181)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert sessions.timeout_due(clock.now(), 10) == 1
+    assert sessions.timeout_due(clock.now(), 10) == 0
+    session = ChargingSession.objects.get()
+    assert (session.state, session.stop_reason, session.energy_wh) == ("STOPPED", "DISCONNECT_TIMEOUT", 1_000)
+    assert bells.count("session.ended") == 1
+    # The real stop, when it comes, is recorded and bills nothing.
+    charger.connect()
+    charger.stop(1_400)
+    session.refresh_from_db()
+    assert (session.energy_wh, session.reported_wh, "late" in session.flags) == (1_000, 1_400, True)
+
+
+def test_a_replaced_socket_is_fenced_but_its_facts_count(charger, permit, network):
+    old = charger.context
+    charger.connect()
+    new = charger.context
+    assert new.epoch == old.epoch + 1
+    charger.context = old
+    charger.status("Faulted", error="GroundFailure")
+    network.kaveri_connector.refresh_from_db()
+    assert network.kaveri_connector.status == "Available"
+    charger.start(tag=permit.tag, meter=0)
+    assert ChargingSession.objects.count() == 1
+    assert charger.command() is None
+    charger.drop()  # the old socket's end takes nothing offline
+    network.kaveri_charger.refresh_from_db()
+    assert network.kaveri_charger.online
+    assert ChargingSession.objects.get().live
+
+
+def test_the_stop_is_planned_ahead_of_the_limit_from_the_power_now_flowing(charger, permit):
+    IdTag.objects.filter(pk=permit.pk).update(limit_wh=1_000)
+    charger.start(tag=permit.tag, meter=0)
+    clock.shift(30)
+    charger.meter(400, 60_000)
+    session = ChargingSession.objects.get()
+    # 600 Wh at 60 kW take 36 s; the stop takes 3.
+    assert abs((session.stop_due_at - clock.now()).total_seconds() - 33) < 1
+    assert not sessions.stop_if_due(session.pk, clock.now())
+    clock.shift(33.5)
+    assert sessions.stop_if_due(session.pk, clock.now())
+    assert charger.command()[1:] == ("RemoteStopTransaction", {"transactionId": charger.transaction_id})
+    charger.stop(1_040)
+    session.refresh_from_db()
+    assert (session.energy_wh, session.overrun_wh) == (1_040, 40)
+
+
+def test_an_odometer_after_a_placeholder_is_never_energy(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    for wh in (910_000, 910_100, 910_200):
+        clock.shift(10)
+        charger.meter(wh, 40_000)
+    charger.stop(910_200)
+    session = ChargingSession.objects.get()
+    assert session.energy_wh == 200
+    assert "suspect" in session.flags
+
+
+def test_a_queue_kept_offline_arrives_at_once_and_counts(charger, permit):
+    began = clock.now()
+    charger.start(tag=permit.tag, meter=0, at=began)
+    clock.shift(600)
+    for minute in range(1, 10):
+        charger.meter(minute * 900, 54_000, at=began + timedelta(minutes=minute))
+    charger.stop(9_000, at=began + timedelta(minutes=10))
+    assert ChargingSession.objects.get().energy_wh == 9_000
+
+
+def test_a_new_start_supersedes_what_was_open(charger, network):
+    charger.start(tag="A", meter=0)
+    clock.shift(5)
+    charger.start(tag="B", meter=10)
+    old, new = ChargingSession.objects.order_by("pk")
+    assert (old.state, old.stop_reason, new.live) == ("STOPPED", "SUPERSEDED", True)
+
+
+def test_readings_after_the_end_are_kept_as_late(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.stop(10)
+    charger.meter(20)
+    assert MeterReading.objects.get().late
+    assert ChargingSession.objects.get().energy_wh == 10
+
+
+def test_a_reading_costs_at_most_six_queries_whatever_the_history(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 20_000)
+    for _ in range(2):
+        clock.shift(10)
+        with CaptureQueriesContext(
+            connection,
+        ) as seen:
+            charger.meter(20_100 + _ * 100, 60_000)
+        asked = [query["sql"] for query in seen if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+        assert len(asked) <= 6, asked
+
+
+@pytest.mark.parametrize(
+    ("frame", "answer"),
+    [
+        ('[2,"1","Heartbeat",null]', 3),
+        ('[2,"1","Heartbeat"]', 3),
+        ('["2","1","Heartbeat",{}]', 3),
+        ('[2,7,"Heartbeat",{}]', 3),
+        ('[2,"1","FooBar",{}]', "NotImplemented"),
+        ('[2,"1","DiagnosticsStatusNotification",{}]', "NotSupported"),
+        ('[2,"1","StatusNotif', "FormationViolation"),
+        ('[2,"1",{},{}]', "FormationViolation"),
+        ("[" * 9_000, "FormationViolation"),
+        ('[2,"1","MeterValues",{"connectorId":1,"transactionId":,"meterValue":[]}]', 3),
+        ('[2,"1","MeterValues",{"connectorId":"1","meterValue":{"timestamp":"x","sampledValue":{"value":" 3,2"}}}]', 3),
+        ('[2,"1","StopTransaction",{}]', 3),
+        ('[2,"1","StartTransaction",{"connectorId":99999999999999999999}]', 3),
+        ("AT+CSQ", None),
+        ('[9,"1","x"]', None),
+        ("{}", None),
+        (b"\xff\xfe\x00", None),
+        ('[3,"nobody asked",{}]', None),
+    ],
+)
+def test_odd_frames_get_their_answer_and_are_kept(charger, frame, answer):
+    before = OcppMessage.objects.count()
+    said = charger.raw(frame)
+    if answer is None:
+        assert said is None
+    elif answer == 3:
+        assert said[0] == 3
+    else:
+        assert (said[0], said[2]) == (4, answer)
+    kept = OcppMessage.objects.filter(direction="IN").latest("pk")
+    assert OcppMessage.objects.count() == before + 1
+    assert bytes(kept.raw) == (frame.encode() if isinstance(frame, str) else frame)
+
+
+def test_our_own_mistake_never_reaches_the_charger_as_an_error(charger, permit, monkeypatch):
+    charger.start(tag=permit.tag, meter=0)
+    monkeypatch.setattr("csms.metering.sessions.apply", lambda *a, **k: 1 / 0)
+    assert charger.stop(10) == {}
+    kept = OcppMessage.objects.filter(action="StopTransaction").get()
+    assert "ZeroDivisionError" in kept.note
+
+
+def test_control_bytes_and_lengths_are_no_trouble(charger):
+    answer = charger.boot(chargePointVendor="Ac\u0000me" * 20, chargePointSerialNumber="S" * 60, vendorField=1, iccid=None)
+    assert answer["status"] == "Accepted"
+    row = charger.row
+    row.refresh_from_db()
+    assert row.vendor.startswith("AcmeAcme") and row.serial_number == "S" * 25
+
+
+def test_a_lease_that_ran_out_takes_the_charger_offline(charger, network):
+    clock.shift(200)
+    assert stations.silent_due(clock.now(), 10) == 1
+    network.kaveri_charger.refresh_from_db()
+    assert not network.kaveri_charger.online
+
+
+def test_one_command_is_in_flight_and_answers_settle_it(charger, network):
+    from csms import commands
+
+    for key in ("a", "b"):
+        commands.request(network.kaveri_charger, "ClearCache", {}, trigger="test", dedupe_key=key)
+    commands.request(network.kaveri_charger, "ClearCache", {}, trigger="test", dedupe_key="a")
+    assert Command.objects.count() == 2
+    first = charger.command()
+    assert charger.command() is None
+    charger.raw(json.dumps([4, first[0], "NotSupported", "no", {}]))
+    assert Command.objects.get(unique_id=first[0]).state == "error"
+    second = charger.command()
+    charger.drop()
+    assert Command.objects.get(unique_id=second[0]).state == "unknown"
