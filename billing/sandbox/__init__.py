@@ -85,6 +85,7 @@ class Sandbox:
 
     def stop(self) -> None:
         self._server.shutdown()
+        self._server.hang_up()
         self._server.server_close()
         self._thread.join(timeout=10)
         if self._worker:

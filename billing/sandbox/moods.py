@@ -95,8 +95,10 @@ def _checked(name: str, value: object) -> object:
         if name == "features_off" and (strange := [item for item in wanted if item not in FEATURES]):
             raise BadMood(f"features_off: no feature {strange[0]!r}; there are: {', '.join(FEATURES)}")
         return wanted
-    if name == "webhook_secret" and value not in ("current", "old", "wrong"):
-        raise BadMood("webhook_secret is current, old or wrong")
+    if name == "webhook_secret":
+        if value not in ("current", "old", "wrong"):
+            raise BadMood("webhook_secret is current, old or wrong")
+        return value
     if name == "payment_fee":
         number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
         if not (number or value in (None, "null", "null_then_known")):

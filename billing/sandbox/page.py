@@ -1,4 +1,4 @@
-"""The sandbox's pages: a list of QRs, a UPI app to pay with, and a view of where the money went. No script is needed."""
+"""The sandbox's pages: a list of QRs, a UPI app to pay with, and a view of where the money went."""
 
 import base64
 import hashlib
@@ -47,8 +47,10 @@ def rupees(paise: int) -> str:
 
 def home(world: World) -> str:
     cards = []
-    for qr in world.store.find("qr_code", count=500):
-        received = f"{rupees(qr['payments_amount_received'])} in {qr['payments_count_received']} payment(s)"
+    qr_codes.expire(world)
+    for qr in sorted(world.store.find("qr_code", count=1000), key=lambda qr: (qr["status"], _name(qr))):
+        times = qr["payments_count_received"]
+        received = f"{rupees(qr['payments_amount_received'])} in {times} payment{'' if times == 1 else 's'}"
         go = f'<a class="go" href="/pay/{qr["id"]}">Pay</a>' if qr["status"] == "active" else ""
         about = f'<div class="soft small">{escape(received)} {_tag(qr["status"])}</div>'
         cards.append(f'<div class="card row"><div><h3>{escape(_name(qr))}</h3>{about}</div>{go}</div>')
@@ -79,6 +81,7 @@ def pay(world: World, target: dict, given: dict, error: str | None) -> str:
         f'<option value="{key}"{" selected" if given.get("account") == key else ""}>{text}</option>' for key, text in ACCOUNTS.items()
     )
     form = f"""{head}{shown}<form class="card" method="post" action="/pay/{target["id"]}">
+<input type="hidden" name="once" value="{world.word(16)}">
 <div class="amount"><span>₹</span><input id="amount" name="amount" inputmode="decimal" autocomplete="off" aria-label="Amount in rupees"
  placeholder="0" value="{amount}"{" readonly" if fixed is not None else " autofocus"} required></div>
 <div class="chips">{chips}</div>

@@ -58,15 +58,7 @@ def _pay(world: World, request: Request, id: str) -> Response:
     form: dict = {}
     try:
         form = _form(request)
-        vpa, contact = _vpa(form.get("vpa")), _contact(form.get("contact"))
-        account = form.get("account") or "bank_account"
-        if id.startswith("order_"):
-            done = orders.pay(world, id, vpa=vpa, contact=contact, account=account)
-            payment_id = done["razorpay_payment_id"]
-        else:
-            amount = rupees_to_paise(form.get("amount", ""))
-            payment_id = payments.pay_qr(world, id, amount, vpa=vpa, contact=contact, account=account)["id"]
-            done = {"payment_id": payment_id}
+        done = _pay_once(world, id, form)
     except (Unreadable, payments.PayRefused) as refusal:
         if as_json:
             return _json(400, {"error": str(refusal)})
@@ -75,8 +67,25 @@ def _pay(world: World, request: Request, id: str) -> Response:
             return _html(404, page.message("No such QR code", str(refusal)))
         return _html(400, page.pay(world, target, form, str(refusal)))
     if as_json:
-        return _json(200, {**done, "payment_id": payment_id, "rrn": payments.known(world, payment_id)["rrn"]})
-    return Response(303, b"", "text/html", (("Location", f"/paid/{payment_id}"),))
+        return _json(200, {**done, "rrn": payments.known(world, done["payment_id"])["rrn"]})
+    return Response(303, b"", "text/html", (("Location", f"/paid/{done['payment_id']}"),))
+
+
+def _pay_once(world: World, id: str, form: dict) -> dict:
+    """A form that is sent twice (an impatient thumb) pays once."""
+    who = {"vpa": _vpa(form.get("vpa")), "contact": _contact(form.get("contact")), "account": form.get("account") or "bank_account"}
+    token = str(form.get("once") or "")[:40]
+    with world.store.transaction():
+        if token and (earlier := world.store.rows("SELECT answer FROM keys WHERE scope = 'page' AND key = ?", token)):
+            return json.loads(earlier[0]["answer"])
+        if id.startswith("order_"):
+            done = orders.pay(world, id, **who)
+            done["payment_id"] = done["razorpay_payment_id"]
+        else:
+            done = {"payment_id": payments.pay_qr(world, id, rupees_to_paise(form.get("amount", "")), **who)["id"]}
+        if token:
+            world.store.run("INSERT INTO keys VALUES ('page', ?, ?, ?)", token, id, json.dumps(done))
+    return done
 
 
 def _pay_page(world: World, id: str) -> Response:

@@ -76,23 +76,25 @@ def _api(world: World, request: Request) -> Response:
     request.body = _body(request, optional=handler in BODYLESS)
     mood = world.moods.take(*(("next_call", suffers) if suffers else ("next_call",)))
     if mood in moods.BEFORE:
-        return _before(world, mood)
+        return _suffer(world, mood)
     if mood not in moods.WIRE:
         request.mood = mood
     done = handler(world, request, *ids)
     if mood == "409_in_progress" and any(name.endswith("-idempotency") for name in request.headers):
         raise idempotency.in_progress()  # the deed is done, as by the request that was still running
     if mood in moods.AFTER:
-        return _before(world, mood.removesuffix("_after_commit") if mood != "timeout_after_commit" else "timeout_before_commit")
+        return _suffer(world, mood)
     return _json(200, done)
 
 
-def _before(world: World, mood: str) -> Response:
-    if mood == "500":
-        raise trouble(500)
-    if mood == "429":
+def _suffer(world: World, mood: str) -> Response:
+    """What the caller gets to see; before or after the deed, it looks the same."""
+    kind = mood.partition("_")[0]
+    if kind == "500":
+        raise trouble()
+    if kind == "429":
         raise ApiError("Too many requests", status=429)
-    if mood == "html502":
+    if kind == "html502":
         return Response(502, b"<html><head><title>502 Bad Gateway</title></head><body>Bad Gateway</body></html>", "text/html")
     return Response(200, b"", hang_up_after_s=world.moods.hold_s)
 

@@ -1,15 +1,17 @@
 """HTTP in front of the sandbox, on this machine only, and the one thread that does what is due."""
 
+import contextlib
 import json
 import logging
 import socket
+import socketserver
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, urlsplit
 
-from billing.sandbox import accounts, page, qr_codes, refunds, routes, settlements, transfers, webhooks
+from billing.sandbox import accounts, page, refunds, routes, settlements, transfers, webhooks
 from billing.sandbox.errors import trouble
 from billing.sandbox.options import loopback
 from billing.sandbox.world import Request, Response, World
@@ -35,10 +37,34 @@ class Server(ThreadingHTTPServer):
             raise Refused(f"the sandbox listens on this machine only (127.0.0.1 or ::1), not on {host}")
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self.world = world
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
         super().__init__((host.strip("[]"), port), Handler)
         if not world.url:
             name = f"[{host.strip('[]')}]" if ":" in host else host
             world.url = f"http://{name}:{self.server_address[1]}"
+
+    def server_bind(self) -> None:
+        # Not HTTPServer's: that one asks the name service who we are.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def process_request(self, request, client_address) -> None:
+        with self._lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request) -> None:
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """Close kept-alive connections too: nobody may go on talking to a sandbox that was stopped."""
+        with self._lock:
+            for request in self._open:
+                with contextlib.suppress(OSError):  # the other side was faster
+                    request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request, client_address) -> None:
         log.debug("a caller hung up", exc_info=True)
@@ -110,11 +136,15 @@ def work(world: World, pool: ThreadPoolExecutor | None = None) -> int:
     """Everything that is due now: refunds and transfers to be finished, settlements, webhooks. Returns how much there was."""
     done = 0
     for row in world.store.rows("SELECT seq, what, ref FROM todo WHERE at <= ? ORDER BY at, seq LIMIT 100", world.time()):
-        with world.store.transaction():
-            if world.store.run("DELETE FROM todo WHERE seq = ?", row["seq"]):
-                TODO[row["what"]](world, row["ref"])
-                done += 1
-    qr_codes.expire(world)
+        try:
+            with world.store.transaction():
+                if world.store.run("DELETE FROM todo WHERE seq = ?", row["seq"]):
+                    TODO[row["what"]](world, row["ref"])
+                    done += 1
+        except Exception:
+            # Behind it others wait: they shall not wait for ever.
+            log.exception("%s %s could not be finished", row["what"], row["ref"])
+            world.store.run("UPDATE todo SET at = ? WHERE seq = ?", world.time() + 60, row["seq"])
     return done + webhooks.deliver_due(world, pool)
 
 

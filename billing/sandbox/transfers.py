@@ -35,10 +35,9 @@ def _direct(world: World, request: Request) -> dict:
     low = world.store.balance() < doc["amount"] + doc["fees"]
     if request.mood == "insufficient_balance" or low:
         raise ApiError(LOW_BALANCE, source="business", step="payment_initiation", reason="insufficient_balance")
+    doc["_end"] = "failed" if request.mood == "pending_then_failed" else "processed"
     world.store.add("transfer", doc)
     if request.mood in ("pending_then_failed", "pending_then_processed", "stays_pending"):
-        doc["_end"] = "failed" if request.mood == "pending_then_failed" else "processed"
-        world.store.save(doc)
         if request.mood != "stays_pending":
             world.later(world.options.transfer_delay_s, "transfer", doc["id"])
         return view(world, doc)
