@@ -3,10 +3,10 @@
 import logging
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
 
 from django.db.models import Q, QuerySet
 
+from accounts.actor import acting
 from billing import razorpay
 from billing.models import WebhookEvent
 from voltaro import jobs
@@ -37,11 +37,12 @@ def hear(prefixes: tuple[str, ...], now: datetime, limit: int, deed: Callable[[W
         event.claimed_until = None
         event.attempts += 1
         try:
-            note = deed(event, now)
+            with acting("webhook", event.event):
+                note = deed(event, now)
         except (razorpay.TryAgain, razorpay.Unknown) as why:
             _put_back(event, now, str(why))
         except razorpay.Declined as why:
-            # What the event names does not exist for us: another installation's, or forged by somebody who has the secret.
+            # What the event names does not exist for us: most likely another installation's.
             _end(event, State.IGNORED, f"Razorpay does not know it: {why}", now)
         except Exception as error:
             log.exception("webhook event %s could not be worked on", event.pk)
@@ -49,14 +50,6 @@ def hear(prefixes: tuple[str, ...], now: datetime, limit: int, deed: Callable[[W
         else:
             _end(event, State.DONE if note else State.IGNORED, note or "not ours", now)
     return len(events)
-
-
-def entity(event: WebhookEvent, name: str) -> dict[str, Any]:
-    """`payload.<name>.entity` of an event; {} when it is not there."""
-    at: Any = event.payload
-    for key in ("payload", name, "entity"):
-        at = at.get(key) if isinstance(at, dict) else None
-    return at if isinstance(at, dict) else {}
 
 
 def _put_back(event: WebhookEvent, now: datetime, note: str) -> None:

@@ -13,6 +13,7 @@ from django.db.models import QuerySet
 
 from accounts import audit
 from billing import ledger, razorpay
+from billing.events import entity
 from billing.models import Account, WebhookEvent
 from franchise import hearing
 from franchise.models import CommissionLedgerEntry, Payout, RazorpaySettlement
@@ -41,9 +42,9 @@ def hear_due(now: datetime, limit: int) -> int:
 def _heard(event: WebhookEvent, now: datetime) -> str:
     """What was done about one event; "" when it is none of ours."""
     if event.event.startswith("settlement."):
-        said = hearing.entity(event, "settlement")
+        said = entity(event.payload, "settlement")
         return settle(str(said.get("id") or ""), now, said)
-    named = hearing.entity(event, "transfer")
+    named = entity(event.payload, "transfer")
     payout = Payout.objects.filter(razorpay_id=named.get("id") or None).first() or Payout.objects.filter(key=key_in(named)).first()
     if payout is None:
         return ""

@@ -1,13 +1,14 @@
 """Billed sessions and a scripted Razorpay Route, for the stories about franchisees' money."""
 
+import json
 from collections.abc import Callable
 from datetime import datetime
 from itertools import count
 from typing import Any
 
 from accounts.models import User
-from billing import razorpay
-from billing.models import Bill, QRPayment
+from billing import razorpay, webhooks
+from billing.models import Bill, QRPayment, WebhookEvent
 from billing.rules.payment import settle
 from csms.models import ChargingSession, Connector, SessionState
 from voltaro import clock
@@ -156,9 +157,9 @@ class Route:
             self.made[transfer_id] |= {"settlement_status": "settled", "recipient_settlement_id": settlement_id}
 
 
-def event(name: str, payload: dict[str, Any], *, number: int | None = None) -> Any:
-    """A stored webhook event, as billing stores it."""
-    from billing.models import WebhookEvent
-
-    body = {"entity": "event", "event": name, "contains": list(payload), "payload": {k: {"entity": v} for k, v in payload.items()}}
-    return WebhookEvent.objects.create(event_id=f"evt_{number or next(_numbers)}", event=name, raw=b"{}", payload=body)
+def hear(name: str, **entities: dict[str, Any]) -> WebhookEvent:
+    """An event of Razorpay's comes in and is stored, as billing stores it."""
+    payload = {what: {"entity": entity} for what, entity in entities.items()}
+    body = {"entity": "event", "event": name, "contains": list(payload), "payload": payload, "created_at": int(clock.now().timestamp())}
+    event, _ = webhooks.store(json.dumps(body).encode(), f"evt_{next(_numbers)}")
+    return event
