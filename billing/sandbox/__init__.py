@@ -79,9 +79,12 @@ class Sandbox:
         return server.handle(self.world, request)
 
     def events(self, name: str | None = None) -> list[dict]:
-        """The events so far, oldest first, as they were or will be sent: event_id, event, state, attempts, body (parsed)."""
-        found = self.world.store.rows("SELECT event_id, event, state, attempts, answer, body FROM deliveries ORDER BY seq")
-        return [{**dict(row), "body": json.loads(row["body"])} for row in found if name in (None, row["event"])]
+        """The events so far, oldest first, as they were or will be sent: event_id, event, state, attempts, answer, signature,
+        raw (the bytes) and body (the same, parsed)."""
+        found = self.world.store.rows(
+            "SELECT event_id, event, state, attempts, answer, signature, body AS raw FROM deliveries ORDER BY seq"
+        )
+        return [{**dict(row), "body": json.loads(row["raw"])} for row in found if name in (None, row["event"])]
 
     def stop(self) -> None:
         self._server.shutdown()

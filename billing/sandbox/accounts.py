@@ -28,7 +28,8 @@ def create(world: World, request: Request) -> dict:
     if not re.fullmatch(r"\+?[0-9]{8,15}", str(body["phone"])):
         raise bad_input("The phone must be between 8 and 15 digits.", "phone")
     _profile(body["profile"])
-    pan = (body.get("legal_info") or {}).get("pan")
+    fields.text(body, "email")
+    pan = fields.text(fields.group(body, "legal_info"), "pan")
     if pan and not (PAN.fullmatch(pan) and pan[3] in "CHFATBJGL"):
         raise bad_input("Invalid business PAN", "pan")
     with world.store.transaction():
@@ -54,7 +55,7 @@ def edit(world: World, request: Request, id: str) -> dict:
 def add_stakeholder(world: World, request: Request, id: str) -> dict:
     body = request.body
     fields.only(body, "addresses kyc percentage_ownership relationship phone notes", required="name email")
-    pan = (body.get("kyc") or {}).get("pan")
+    pan = fields.text(fields.group(body, "kyc"), "pan")
     if pan and not (PAN.fullmatch(pan) and pan[3] == "P"):
         raise bad_input("Invalid stakeholder PAN", "pan")
     with world.store.transaction():
@@ -198,7 +199,7 @@ def _profile(profile: object) -> None:
     if not isinstance(profile, dict):
         raise bad_input("The profile must be an array.", "profile")
     fields.only(profile, "addresses business_model", required="category subcategory")
-    home = (profile.get("addresses") or {}).get("registered")
+    home = fields.group(profile, "addresses").get("registered")
     if not isinstance(home, dict):
         raise bad_input("The registered is required.", "registered")
     fields.only(home, "street2", required="street1 city state postal_code country")

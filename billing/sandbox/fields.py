@@ -2,6 +2,7 @@
 
 from billing.sandbox.errors import bad_input
 
+LARGEST = 50_00_00_000_00  # Rs 50,00,00,000
 MAX_TIME = 4_765_046_400
 MIN_TIME = 946_684_800
 
@@ -21,6 +22,16 @@ def paise(body: dict, name: str = "amount", *, least: int = 100, too_small: str 
         raise bad_input(f"The {name} must be an integer.", name)
     if value < least:
         raise bad_input(too_small, name)
+    if value > LARGEST:
+        raise bad_input(f"The {name} exceeds the maximum amount allowed.", name)
+    return value
+
+
+def group(body: dict, name: str) -> dict:
+    """Fields within a field; absent is empty."""
+    value = body.get(name) or {}
+    if not isinstance(value, dict):
+        raise bad_input(f"The {name} must be an array.", name)
     return value
 
 

@@ -23,6 +23,7 @@ POLICY = (
     f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{_HASH}'; img-src 'self' data:; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+ICON = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="8" fill="#0b6b4f"/></svg>'
 CHIPS = (20, 50, 100, 200, 500)
 ACCOUNTS = {
     "bank_account": "Savings account",
@@ -214,6 +215,8 @@ def _back(world: World, qr: dict) -> str | None:
     link = notes.get("page")
     if link is None and (template := world.options.rider_url_template):
         words = {"qr_id": qr.get("id", ""), "name": qr.get("name") or "", **notes}
+        if "connector" in notes:
+            words.setdefault("code", notes["connector"])
         try:
             link = template.format_map({name: quote(value, safe="") for name, value in words.items()})
         except (KeyError, ValueError, IndexError):

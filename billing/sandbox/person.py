@@ -29,6 +29,8 @@ def answer(world: World, request: Request) -> Response:
             return _paid_page(world, match[1])
         if match := re.fullmatch(r"/i/([A-Za-z0-9]+)", path):
             return _image(world, match[1])
+        if path == "/favicon.ico":
+            return Response(200, page.ICON.encode(), "image/svg+xml")
         if path == "/sandbox/moods":
             return _json(200, world.moods.all())
         if path == "/healthz":

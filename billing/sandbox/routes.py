@@ -129,7 +129,7 @@ def _body(request: Request, *, optional: bool) -> dict | None:
         return {}
     try:
         body = json.loads(request.raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise bad_input("The request body is not valid JSON.") from None
     if body == [] and optional:
         return {}

@@ -162,7 +162,8 @@ class Worker(threading.Thread):
             try:
                 done = work(self.world, self.pool)
                 after = self.world.options.settle_after_s
-                if after is not None and time.monotonic() - settled_at > SETTLE_EVERY_S:
+                # One settlement for many payments, as banks are paid.
+                if after is not None and time.monotonic() - settled_at > max(SETTLE_EVERY_S, after):
                     settled_at = time.monotonic()
                     settlements.run(self.world, older_than_s=after)
             except Exception:

@@ -132,6 +132,15 @@ def test_unknown_fields_are_refused_by_name(api):
     assert error["code"] == "BAD_REQUEST_ERROR" and error["field"] == "colour"
 
 
+@pytest.mark.parametrize("raw", [b"{", b"\xff\xfe", b"[1]", b'"x"', b"[" * 50_000, b'{"amount": 1e999}', b'{"amount": ' + b"9" * 40 + b"}"])
+def test_nonsense_is_refused_and_changes_nothing(sandbox, api, raw):
+    payment_id, before = sandbox.pay(make_qr(api)["id"], 50_000), sandbox.balance
+    for path in (f"/v1/payments/{payment_id}/refund", "/v1/payments/qr_codes", "/v1/transfers", "/v2/accounts", "/v1/orders"):
+        assert api.post(path, content=raw, headers={"Content-Type": "application/json"}).status_code == 400, path
+    assert sandbox.balance == before and api.get(f"/v1/payments/{payment_id}").json()["amount_refunded"] == 0
+    assert api.post("/v1/orders", content=b"x" * 1_000_001).status_code == 413
+
+
 # -- QR codes ------------------------------------------------------------------------------------------------
 
 
@@ -544,6 +553,18 @@ def test_a_person_pays_on_the_page(sandbox, api):
     api.post(f"/v1/payments/qr_codes/{qr['id']}/close")
     assert "closed and takes no more money" in person.get(f"/pay/{qr['id']}").text
     assert person.get("/pay/qr_00000000000000").status_code == 404
+
+
+def test_the_way_back_to_the_charger_comes_from_the_template():
+    with razorpay_sandbox.start(port=0, rider_url_template="http://127.0.0.1:8000/c/{code}/") as sandbox:
+        api = httpx.Client(base_url=sandbox.url, auth=KEY)
+        for notes, link in [
+            ({"connector": "K7/P2"}, "http://127.0.0.1:8000/c/K7%2FP2/"),
+            ({}, None),
+            ({"page": "javascript:alert(1)"}, None),
+        ]:
+            shown = httpx.get(f"{sandbox.url}/paid/{sandbox.pay(make_qr(api, notes=notes)['id'], 5_000)}").text
+            assert ("See it at the charger" in shown) == (link is not None) and (link or "") in shown and "javascript" not in shown
 
 
 def test_other_sites_cannot_pay_or_set_moods(sandbox, api):
