@@ -12,6 +12,12 @@ def _clock_put_right():
     clock.shift(0)
 
 
+@pytest.fixture(autouse=True)
+def _quick_passwords(settings):
+    """The real hash costs 0.2 s of CPU a user, and a story has six."""
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+
+
 @pytest.fixture
 def bells(monkeypatch):
     """The bells rung (after commit), in order; nothing reaches a broker."""
