@@ -3,7 +3,12 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from voltaro import site
+from voltaro import site, trace
+
+handler400 = "voltaro.site.bad_request"
+handler403 = "voltaro.site.forbidden"
+handler404 = "voltaro.site.not_found"
+handler500 = "voltaro.site.failed"
 
 urlpatterns = [
     path("", site.landing, name="landing"),
@@ -13,6 +18,7 @@ urlpatterns = [
     path("readyz", site.readyz, name="readyz"),
     path("metrics", site.metrics, name="metrics"),
     path("admin/", admin.site.urls),
+    path("console/sessions/<int:pk>/", trace.session, name="console-session"),
     path("", include("csms.urls")),
     path("", include("billing.urls")),
     path("portal/", include("franchise.urls")),
