@@ -1,0 +1,129 @@
+"""The load: N chargers on real sockets, each waiting for its answer before it goes on. Prints one JSON line.
+
+    python tests/bench/load.py meter ws://127.0.0.1:9000 keys.json --seconds 8
+    python tests/bench/load.py storm ws://127.0.0.1:9000 keys.json
+    python tests/bench/load.py start ws://127.0.0.1:9000 keys.json
+
+Only addresses of this machine are accepted; the work is bounded in number and time.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+import time
+from urllib.parse import urlsplit
+
+import websockets
+
+BOOT = '{"chargePointVendor":"Bench","chargePointModel":"B","firmwareVersion":"1"}'
+STATUS = '{"connectorId":1,"errorCode":"NoError","status":"Available"}'
+NOW = "2026-01-01T00:00:%02dZ"
+
+
+async def connect(url, cp_id, key):
+    token = base64.b64encode(f"{cp_id}:{key}".encode()).decode()
+    return await websockets.connect(
+        f"{url}/ocpp/{cp_id}",
+        subprotocols=["ocpp1.6"],
+        additional_headers={"Authorization": f"Basic {token}"},
+        compression=None,
+        open_timeout=60,
+        ping_interval=None,
+        max_queue=None,
+    )
+
+
+async def call(ws, ident, action, payload):
+    await ws.send(f'[2,"{ident}","{action}",{payload}]')
+    while True:
+        answer = await asyncio.wait_for(ws.recv(), 60)
+        if answer.startswith(f'[3,"{ident}"'):
+            return json.loads(answer)[2]
+        if answer.startswith("[4"):
+            raise AssertionError(answer)
+
+
+def six_samples(transaction, wh, n):
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{n % 1000:03d}Z"
+    return (
+        '{"connectorId":1,"transactionId":%s,"meterValue":[{"timestamp":"%s","sampledValue":['
+        '{"value":"%d","context":"Sample.Periodic","measurand":"Energy.Active.Import.Register","unit":"Wh"},'
+        '{"value":"50000","context":"Sample.Periodic","measurand":"Power.Active.Import","unit":"W"},'
+        '{"value":"125.0","context":"Sample.Periodic","measurand":"Current.Import","unit":"A"},'
+        '{"value":"400.0","context":"Sample.Periodic","measurand":"Voltage","unit":"V"},'
+        '{"value":"45","context":"Sample.Periodic","measurand":"SoC","unit":"Percent"},'
+        '{"value":"35","context":"Sample.Periodic","measurand":"Temperature","unit":"Celsius"}]}]}' % (transaction, stamp, wh)
+    )
+
+
+def start_payload(tag):
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return f'{{"connectorId":1,"idTag":"{tag}","meterStart":0,"timestamp":"{stamp}"}}'
+
+
+async def meter(url, keys, seconds):
+    sockets = await asyncio.gather(*(connect(url, cp_id, key) for cp_id, key in keys.items()))
+    ids = []
+    for ws in sockets:
+        await call(ws, "boot", "BootNotification", BOOT)
+        ids.append((await call(ws, "start", "StartTransaction", start_payload("BENCH")))["transactionId"])
+    waits, until = [], time.perf_counter() + seconds
+
+    async def one(ws, transaction):
+        n = 0
+        while (before := time.perf_counter()) < until:
+            n += 1
+            await call(ws, f"m{n}", "MeterValues", six_samples(transaction, n, n))
+            waits.append(time.perf_counter() - before)
+
+    began = time.perf_counter()
+    await asyncio.gather(*(one(ws, transaction) for ws, transaction in zip(sockets, ids, strict=True)))
+    took = time.perf_counter() - began
+    waits.sort()
+    await asyncio.gather(*(ws.close() for ws in sockets))
+    return {"messages": len(waits), "per_second": len(waits) / took, "p50_ms": waits[len(waits) // 2] * 1e3, "p99_ms": waits[len(waits) * 99 // 100] * 1e3}
+
+
+async def storm(url, keys, seconds):
+    async def one(cp_id, key):
+        ws = await connect(url, cp_id, key)
+        await call(ws, "b", "BootNotification", BOOT)
+        await call(ws, "s", "StatusNotification", STATUS)
+        return ws
+
+    began = time.perf_counter()
+    sockets = await asyncio.gather(*(one(cp_id, key) for cp_id, key in keys.items()))
+    took = time.perf_counter() - began
+    await asyncio.gather(*(ws.close() for ws in sockets))
+    return {"chargers": len(sockets), "per_second": len(sockets) / took, "took_s": took}
+
+
+async def start(url, keys, seconds):
+    sockets = await asyncio.gather(*(connect(url, cp_id, key) for cp_id, key in keys.items()))
+    await asyncio.gather(*(call(ws, "b", "BootNotification", BOOT) for ws in sockets))
+
+    async def one(ws):
+        before = time.perf_counter()
+        answer = await call(ws, "s", "StartTransaction", start_payload("BENCH"))
+        return time.perf_counter() - before, answer["transactionId"]
+
+    began = time.perf_counter()
+    answers = await asyncio.gather(*(one(ws) for ws in sockets))
+    took = time.perf_counter() - began
+    await asyncio.gather(*(ws.close() for ws in sockets))
+    return {"starts": len(answers), "different": len({ident for _, ident in answers}), "took_s": took, "slowest_ms": max(s for s, _ in answers) * 1e3}
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["meter", "storm", "start"])
+    parser.add_argument("url")
+    parser.add_argument("keys")
+    parser.add_argument("--seconds", type=float, default=8)
+    given = parser.parse_args()
+    if urlsplit(given.url).hostname not in ("127.0.0.1", "localhost", "::1"):
+        raise SystemExit("The load goes to this machine only.")
+    with open(given.keys) as f:
+        chargers = json.load(f)
+    print(json.dumps(asyncio.run({"meter": meter, "storm": storm, "start": start}[given.what](given.url, chargers, min(given.seconds, 60)))))
