@@ -1,0 +1,301 @@
+"""Money goes back once, whatever Razorpay's day is like."""
+
+import json
+import threading
+
+import pytest
+from django.db import connection
+
+from accounts.models import AuditEntry
+from billing import bills, ledger, razorpay, refunds
+from billing.models import Difference, QRPayment, Refund
+from tests import money
+from voltaro import clock
+
+pytestmark = pytest.mark.django_db
+
+
+def owed(sandbox, code, wh: int = 10_000) -> Refund:
+    """A session has ended and money is to go back."""
+    payment = money.pay(sandbox, code, 50_000)
+    money.stop(money.plug_in(payment), wh)
+    bills.work_due(clock.now(), 10)
+    return payment.refunds.get()
+
+
+def work(times: int = 1, wait_s: int = 0) -> None:
+    for _ in range(times):
+        refunds.work_due(clock.now(), 10)
+        clock.shift(wait_s) if wait_s else None
+
+
+def at_razorpay(refund: Refund) -> list[dict]:
+    return razorpay.payment_refunds(str(refund.payment))
+
+
+def test_the_rest_goes_back_and_the_payment_is_settled(sandbox, kaveri_qr):
+    refund = owed(sandbox, kaveri_qr)
+    work()
+    refund.refresh_from_db()
+    assert (refund.state, refund.speed_requested, refund.speed_processed) == ("processed", "optimum", "instant")
+    assert refund.razorpay_id.startswith("rfnd_") and refund.bank_reference
+    (theirs,) = at_razorpay(refund)
+    assert (theirs["amount"], theirs["receipt"], theirs["speed_requested"]) == (32_004, refund.key, "optimum")
+    payment = QRPayment.objects.get()
+    assert payment.state == "settled" and payment.settled_at
+    subject = f"payment:{payment}"
+    assert ledger.balance("refunds_in_flight", subject) == ledger.balance("prepaid", subject) == 0
+    assert AuditEntry.objects.filter(action="refund.processed").exists()
+    assert refunds.work_due(clock.now() + refunds.timedelta(days=9), 10) == 0
+    assert money.books_are_right()
+
+
+def test_until_it_arrives_the_money_is_in_flight(settings, network, bells):
+    with money.start_sandbox(refund_delay_s=60) as sandbox:
+        settings.RAZORPAY_BASE_URL = sandbox.url
+        refund = owed(sandbox, money.real_qr(network.kaveri_connector))
+        work()
+        refund.refresh_from_db()
+        assert (refund.state, QRPayment.objects.get().state) == ("pending", "refunding")
+        assert ledger.balance("refunds_in_flight") == -32_004
+        assert money.books_are_right()
+        clock.shift(61)
+        sandbox.work()
+        money.deliver(sandbox, "refund.processed")
+        money.work_webhooks()
+        refund.refresh_from_db()
+        assert (refund.state, QRPayment.objects.get().state) == ("processed", "settled")
+        assert money.books_are_right()
+
+
+def test_without_its_webhook_a_pending_refund_is_asked_about(settings, network, bells):
+    with money.start_sandbox(refund_delay_s=60) as sandbox:
+        settings.RAZORPAY_BASE_URL = sandbox.url
+        refund = owed(sandbox, money.real_qr(network.kaveri_connector))
+        work()
+        sandbox.world.options.now = lambda: clock.now().timestamp()
+        clock.shift(refunds.POLL_S * 2 + 1)
+        sandbox.work()
+        work()
+        refund.refresh_from_db()
+        assert refund.state == "processed"
+
+
+@pytest.mark.parametrize("mood", ["timeout_after_commit", "500_after_commit", "html502_after_commit"])
+def test_an_answer_lost_is_asked_for_before_anything_is_sent_again(sandbox, kaveri_qr, mood, monkeypatch):
+    refund = owed(sandbox, kaveri_qr)
+    sandbox.moods.next_refund = mood
+    work()
+    refund.refresh_from_db()
+    assert refund.state == "asking" and refund.razorpay_id is None
+    assert len(at_razorpay(refund)) == 1
+    assert ledger.balance("refunds_in_flight") == -32_004
+    monkeypatch.setattr(razorpay, "create_refund", lambda *_: pytest.fail("sent again"))
+    clock.shift(refunds.UNKNOWN_S + 1)
+    work()
+    refund.refresh_from_db()
+    assert refund.state == "processed"
+    assert len(at_razorpay(refund)) == 1
+    assert money.books_are_right()
+
+
+@pytest.mark.parametrize("mood", ["timeout_before_commit", "500", "html502"])
+def test_unheard_and_never_done_it_is_sent_again_with_the_same_key_and_body(sandbox, kaveri_qr, mood, monkeypatch):
+    refund = owed(sandbox, kaveri_qr)
+    sent = []
+    real = razorpay.create_refund
+    monkeypatch.setattr(
+        razorpay, "create_refund", lambda *args: (sent.append((args[0], razorpay.frozen(args[1]), args[2])), real(*args))[1]
+    )
+    sandbox.moods.next_refund = mood
+    work(times=2, wait_s=refunds.UNKNOWN_S + 1)
+    refund.refresh_from_db()
+    assert refund.state == "processed"
+    assert len(sent) == 2 and sent[0] == sent[1]
+    assert len(at_razorpay(refund)) == 1
+
+
+@pytest.mark.parametrize("mood", ["429", "409_in_progress"])
+def test_not_now_means_later(sandbox, kaveri_qr, mood):
+    refund = owed(sandbox, kaveri_qr)
+    sandbox.moods.next_refund = mood
+    work()
+    refund.refresh_from_db()
+    assert refund.state == "due" and refund.retry_at > clock.now() and refund.last_error
+    assert money.books_are_right()
+    clock.shift(60)
+    work()
+    refund.refresh_from_db()
+    assert refund.state == "processed"
+
+
+def test_an_empty_balance_is_waited_for_with_patience(sandbox, kaveri_qr):
+    refund = owed(sandbox, kaveri_qr)
+    sandbox.moods.next_refund = ["insufficient_balance"] * 3
+    for _ in range(3):
+        work()
+        refund.refresh_from_db()
+        assert refund.state == "due" and "balance" in refund.last_error
+        assert (refund.retry_at - clock.now()).total_seconds() > 1_700
+        clock.shift(1_801)
+    work()
+    refund.refresh_from_db()
+    assert refund.state == "processed"
+
+
+def test_a_refusal_takes_the_money_back_into_the_books_and_calls_a_person(sandbox, kaveri_qr, monkeypatch):
+    refund = owed(sandbox, kaveri_qr)
+    old = razorpay.Declined(400, "BAD_REQUEST_ERROR", "Refund is not supported by the bank because the payment is more than 6 months old")
+    with monkeypatch.context() as patch:
+        patch.setattr(razorpay, "create_refund", lambda *_: (_ for _ in ()).throw(old))
+        work()
+    refund.refresh_from_db()
+    payment = QRPayment.objects.get()
+    assert (refund.state, payment.state, payment.review) == ("failed", "refunding", "refund_failed")
+    assert "6 months" in refund.last_error
+    assert (ledger.balance("prepaid"), ledger.balance("refunds_in_flight")) == (-32_004, 0)
+    assert AuditEntry.objects.filter(action="refund.failed").exists()
+    assert money.books_are_right()
+    follow_up = refunds.again(refund.pk)
+    assert follow_up.key == f"{refund.key}-2" and refunds.again(refund.pk) is None
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.review) == ("settled", "")
+    assert money.books_are_right()
+
+
+def test_a_key_used_with_another_body_is_looked_up_before_it_is_given_up(sandbox, kaveri_qr, caplog):
+    """Something changed the body under the same key: our refund is there already, so nothing is lost and nothing doubled."""
+    refund = owed(sandbox, kaveri_qr)
+    razorpay.create_refund(str(refund.payment), refund.body, refund.key)
+    Refund.objects.update(body={**refund.body, "speed": "normal"})
+    work()
+    refund.refresh_from_db()
+    assert refund.state == "processed" and len(at_razorpay(refund)) == 1
+    assert "another body" in caplog.text
+
+
+def test_a_bank_that_cannot_deliver_returns_it_to_us(sandbox, kaveri_qr):
+    refund = owed(sandbox, kaveri_qr)
+    sandbox.moods.next_refund = "pending_then_failed"
+    work()
+    clock.shift(3)
+    sandbox.work()
+    money.deliver(sandbox, "refund.failed")
+    money.work_webhooks()
+    refund.refresh_from_db()
+    assert refund.state == "failed" and QRPayment.objects.get().review == "refund_failed"
+    assert money.books_are_right()
+
+
+def test_processed_and_then_returned_by_the_bank(sandbox, kaveri_qr):
+    refund = owed(sandbox, kaveri_qr)
+    work()
+    (entity,) = at_razorpay(refund)
+    refunds.hear(refund.pk, {**entity, "status": "failed"})
+    payment = QRPayment.objects.get()
+    assert (payment.state, payment.settled_at) == ("refunding", None)
+    assert ledger.balance("prepaid") == -32_004
+    assert money.books_are_right()
+    refunds.hear(refund.pk, entity)  # an older word, too late
+    refund.refresh_from_db()
+    assert refund.state == "failed"
+    assert Difference.objects.get().kind == "refund_alive"
+
+
+def test_instant_that_became_ordinary_is_stated_so(sandbox, kaveri_qr):
+    refund = owed(sandbox, kaveri_qr)
+    sandbox.moods.next_refund = "speed_changed"
+    work()
+    clock.shift(3)
+    sandbox.work()
+    for name in ("refund.processed", "refund.speed_changed", "refund.created"):  # out of order
+        money.deliver(sandbox, name)
+        money.work_webhooks()
+    refund.refresh_from_db()
+    assert (refund.state, refund.speed_requested, refund.speed_processed) == ("processed", "optimum", "normal")
+
+
+def test_the_webhook_may_come_before_the_answer(sandbox, kaveri_qr):
+    refund = owed(sandbox, kaveri_qr)
+    sandbox.moods.next_refund = "timeout_after_commit"
+    work()
+    money.deliver(sandbox, "refund.")
+    money.work_webhooks()
+    refund.refresh_from_db()
+    assert refund.state == "processed"
+    assert money.books_are_right()
+
+
+def test_a_refund_made_on_the_dashboard_is_shown(sandbox, kaveri_qr):
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    made = razorpay.create_refund(str(payment), {"amount": 10_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    for _ in range(2):
+        money.deliver(sandbox, "refund.processed")
+        money.work_webhooks()
+    difference = Difference.objects.get()
+    assert (difference.kind, difference.subject, difference.theirs_paise) == ("outside_refund", made["id"], 10_000)
+
+
+def test_a_refund_of_another_installation_is_none_of_ours(sandbox, kaveri_qr):
+    payment_id = sandbox.pay(kaveri_qr.razorpay_id, 50_000)
+    razorpay.create_refund(payment_id, {"amount": 10_000, "speed": "normal"}, "staging-refund-1")
+    money.deliver(sandbox, "refund.processed")
+    money.work_webhooks()
+    assert money.event_of(payment_id, "refund.processed").state == "ignored"
+    assert not Difference.objects.exists()
+
+
+def test_an_answer_about_other_money_is_not_adopted(sandbox, kaveri_qr):
+    refund = owed(sandbox, kaveri_qr)
+    refunds.hear(refund.pk, {"id": "rfnd_Other000000001", "payment_id": "pay_Other000000001", "amount": 32_004, "status": "processed"})
+    refund.refresh_from_db()
+    assert (refund.state, refund.razorpay_id) == ("due", None) and "does not fit" in refund.last_error
+
+
+def test_a_worker_that_died_in_the_call_is_followed_by_one_that_asks(sandbox, kaveri_qr, monkeypatch):
+    refund = owed(sandbox, kaveri_qr)
+    with monkeypatch.context() as patch:
+        patch.setattr(razorpay, "create_refund", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            work()
+    refund.refresh_from_db()
+    assert refund.state == "asking"
+    assert refunds.work_due(clock.now(), 10) == 0
+    clock.shift(refunds.LEASE_S + 1)
+    work()
+    refund.refresh_from_db()
+    assert refund.state == "processed"
+
+
+def test_the_body_is_frozen_whatever_the_settings_say_later(sandbox, kaveri_qr, settings):
+    refund = owed(sandbox, kaveri_qr)
+    settings.REFUND_SPEED = "normal"
+    work()
+    assert at_razorpay(refund)[0]["speed_requested"] == "optimum"
+    assert json.loads(razorpay.frozen(refund.body))["amount"] == 32_004
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_send_it_once(sandbox, network, bells):
+    refund = owed(sandbox, money.real_qr(network.kaveri_connector))
+    gate, calls = threading.Barrier(3), []
+    real = razorpay.create_refund
+
+    def run():
+        gate.wait()
+        try:
+            refunds.work_due(clock.now(), 10)
+        finally:
+            connection.close()
+
+    razorpay.create_refund = lambda *args: (calls.append(args), real(*args))[1]
+    try:
+        threads = [threading.Thread(target=run) for _ in range(3)]
+        [thread.start() for thread in threads]
+        [thread.join() for thread in threads]
+    finally:
+        razorpay.create_refund = real
+    refund.refresh_from_db()
+    assert len(calls) == 1 and refund.state == "processed"
+    assert money.books_are_right()
