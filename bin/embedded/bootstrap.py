@@ -18,7 +18,7 @@ def enter(script: str, *, dev: bool = False) -> None:
     Installs requirements.txt (and requirements-dev.txt with `dev`) when they, or Python, have changed since last time.
     Exits with a sentence that says what to do when that fails.
     """
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - somebody may start it with an older one
         sys.exit(f"Voltaro needs Python 3.11 or newer; this is {sys.version.split()[0]}. Start it with a newer one: python3.12 {script}")
     wanted = ["requirements.txt", "requirements-dev.txt"] if dev else ["requirements.txt"]
     stamp = VENV / ("stamp-dev" if dev else "stamp")

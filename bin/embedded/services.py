@@ -23,13 +23,19 @@ from typing import Any
 
 from embedded.bootstrap import ROOT
 
+_PARENT = os.getpid()
 _PG_NAMES = ("/usr/lib/postgresql/*/bin", "/usr/local/pgsql/bin", "/opt/homebrew/opt/postgresql*/bin")
 
 
-def die_with_parent() -> None:
-    """For `preexec_fn`: the kernel stops this child when its parent dies, however it dies (Linux; elsewhere `Ctrl-C` does)."""
+def die_with_parent(how: signal.Signals = signal.SIGINT) -> None:
+    """For `preexec_fn`: the kernel stops this child when its parent dies, however it dies (Linux; elsewhere `Ctrl-C` does).
+
+    SIGINT is PostgreSQL's fast shutdown, and Valkey's.
+    """
     with contextlib.suppress(Exception):
-        ctypes.CDLL(None).prctl(1, signal.SIGINT)  # PR_SET_PDEATHSIG; SIGINT is PostgreSQL's fast shutdown
+        ctypes.CDLL(None).prctl(1, how)  # PR_SET_PDEATHSIG
+        if os.getppid() != _PARENT:  # it died before the kernel was told
+            os._exit(1)
 
 
 def data_dir(kind: str) -> Path:
@@ -57,7 +63,7 @@ class Services:
     def __init__(self, base: Path, *, durable: bool = True) -> None:
         self.base, self.durable = base, durable
         self.environment: dict[str, str] = {}
-        self._children: list[tuple[subprocess.Popen[bytes], signal.Signals]] = []
+        self._children: dict[str, tuple[subprocess.Popen[bytes], signal.Signals]] = {}
 
     def __enter__(self) -> "Services":
         embedded = False
@@ -76,18 +82,31 @@ class Services:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        for child, how in reversed(self._children):
+        self.stop()
+
+    def stop(self, wait_s: float = 20) -> None:
+        """Stop both, politely; after `wait_s` seconds not so politely."""
+        deadline = time.monotonic() + wait_s
+        for child, how in reversed(self._children.values()):
             if child.poll() is None:
                 child.send_signal(how)
-        for child, _how in reversed(self._children):
+        for child, _how in reversed(self._children.values()):
             try:
-                child.wait(20)
+                child.wait(max(0.1, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGQUIT)  # PostgreSQL's immediate shutdown: its own children go with it
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(2)
                 child.kill()
         self._children.clear()
 
-    def alive(self) -> bool:
-        return all(child.poll() is None for child, _ in self._children)
+    def dead(self) -> dict[str, Path]:
+        """The services that ended by themselves: their names and logs."""
+        return {name: self.base / f"{name}.log" for name, (child, _) in self._children.items() if child.poll() is not None}
+
+    def revive(self, name: str) -> None:
+        """Start a dead one again, where it was. Exits with a sentence when that fails."""
+        {"pg": self._postgres, "vk": self._valkey}[name]()
 
     # -- PostgreSQL ------------------------------------------------------------------------------------------
     def _postgres(self) -> str:
@@ -99,10 +118,9 @@ class Services:
             os.chown(data, as_user["user"], as_user["group"])
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
         if not (data / "PG_VERSION").exists():
-            made = subprocess.run(
-                [binaries / "initdb", "-D", data, "-U", "voltaro", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"],
-                capture_output=True, cwd="/", env=env, **as_user,
-            )  # fmt: skip
+            how = ("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+            command = [binaries / "initdb", "-D", data, "-U", "voltaro", *how]
+            made = subprocess.run(command, capture_output=True, cwd="/", env=env, **as_user)
             if made.returncode != 0:
                 shutil.rmtree(data, ignore_errors=True)
                 sys.exit(f"[services] initdb failed: {made.stderr.decode(errors='replace').strip()}")
@@ -110,8 +128,9 @@ class Services:
         if not self.durable:  # a test's cluster is thrown away
             options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
         log = self.base / "pg.log"
+        _wait_for_the_old(data / "postmaster.pid")
         command = [binaries / "postgres", "-D", data, *(part for key, value in options.items() for part in ("-c", f"{key}={value}"))]
-        child = self._start(command, log, signal.SIGINT, env=env, cwd="/", **as_user)
+        child = self._start("pg", command, log, signal.SIGINT, env=env, cwd="/", **as_user)
         import psycopg
 
         for _ in range(1200):
@@ -160,11 +179,14 @@ class Services:
 
     # -- Valkey ----------------------------------------------------------------------------------------------
     def _valkey(self) -> str:
-        sock, log = self.base / "vk.sock", self.base / "vk.log"
-        sock.unlink(missing_ok=True)
+        # A name of its own: one that is still shutting down removes its socket when it is done.
+        sock, log = self.base / f"vk-{os.getpid()}.sock", self.base / "vk.log"
+        for old in self.base.glob("vk*.sock"):
+            old.unlink(missing_ok=True)
         # --save "": otherwise, when its folder is not writable, it ignores SIGTERM.
-        command = [self._valkey_binary(), "--port", "0", "--unixsocket", str(sock), "--unixsocketperm", "700", "--save", "", "--appendonly", "no", "--dir", str(self.base)]  # fmt: skip
-        child = self._start(command, log, signal.SIGTERM)
+        command = [self._valkey_binary(), "--port", "0", "--unixsocket", str(sock), "--unixsocketperm", "700"]
+        command += ["--save", "", "--appendonly", "no", "--dir", str(self.base)]
+        child = self._start("vk", command, log, signal.SIGTERM)
         for _ in range(500):
             if child.poll() is not None:
                 break
@@ -185,14 +207,27 @@ class Services:
                 return found
         sys.exit("[services] No Valkey or Redis for this platform. Install one (Debian: apt-get install redis-server), or set REDIS_URL.")
 
-    def _start(self, command: list[Any], log: Path, stop_with: signal.Signals, **how: Any) -> "subprocess.Popen[bytes]":
+    def _start(self, name: str, command: list[Any], log: Path, stop_with: signal.Signals, **how: Any) -> "subprocess.Popen[bytes]":
         with open(log, "ab") as out:
             child = subprocess.Popen(
                 [str(part) for part in command], stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                 preexec_fn=die_with_parent, start_new_session=True, **how,
             )  # fmt: skip
-        self._children.append((child, stop_with))
+        self._children[name] = (child, stop_with)
         return child
+
+
+def _wait_for_the_old(pid_file: Path, wait_s: float = 15) -> None:
+    """After a kill -9 of its parent the last PostgreSQL is still putting its things away: let it."""
+    deadline = time.monotonic() + wait_s
+    while time.monotonic() < deadline:
+        try:
+            pid = pid_file.read_text().split()[0]
+            if "postgres" not in Path(f"/proc/{pid}/comm").read_text():
+                return
+        except (OSError, IndexError):
+            return
+        time.sleep(0.1)
 
 
 def _unprivileged() -> dict[str, Any]:
@@ -226,7 +261,7 @@ class Owner:
         temporary.replace(self.base / "facts.json")
 
     def facts(self, wait_s: float = 30) -> dict[str, Any]:
-        """What the process that holds the folder says of itself; {} when it says nothing in time."""
+        """What the process that holds the folder says of itself; {} when it says nothing in time, or lets go of the folder."""
         deadline = time.monotonic() + wait_s
         while time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError, ValueError):

@@ -119,7 +119,7 @@ def ride(sandbox: str, members: dict[str, Member], *, at_once: int, rng: random.
     Connectors of reserved chargers are left to real people; so is the last charger when none is marked.
     """
     places = [
-        (cp_id, number, connector["qr_id"])
+        (cp_id, number, connector["qr_id"], connector["max_power_w"])
         for cp_id, member in members.items()
         if not member.reserved
         for number, connector in enumerate(member.connectors, start=1)
@@ -143,7 +143,8 @@ def ride(sandbox: str, members: dict[str, Member], *, at_once: int, rng: random.
                 free = [place for place in places if place[:2] not in waiting and _free(fleet, *place[:2])]
                 if not free or busy + len(waiting) >= at_once:
                     continue
-                cp_id, number, qr_id = rng.choice(free)
+                # Fast chargers are sought after, and soon free again.
+                [(cp_id, number, qr_id, _)] = rng.choices(free, weights=[place[3] for place in free])
                 paid_at[cp_id, number] = clock()
                 await _pay(http, sandbox, qr_id, f"{cp_id}/{number}", fleet.tell, rng)
 
