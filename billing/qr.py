@@ -104,7 +104,7 @@ def image_svg(qr: QRCode) -> str | None:
         return None
     code = segno.make(qr.image_content, error="m", micro=False)
     side = code.symbol_size(border=4)[0]
-    modules = code.svg_inline(border=4, omitsize=True, xmldecl=False, svgns=True)
+    modules = code.svg_inline(border=4, omitsize=True)
     connector = qr.connector
     station = str(connector.charge_point.station or "EV charging")[:40]
     text = 'text-anchor="middle" font-family="sans-serif"'

@@ -173,7 +173,8 @@ def _book(payout: Payout, deed: str, *lines: tuple[str, int]) -> None:
     ledger.post(
         f"payout:{payout.pk}:{deed}",
         [(account, amount, subjects.get(account, f"payout:{payout.pk}")) for account, amount in lines],
-        memo=f"attempt {payout.attempt}",
+        # The transfer's id stands last: the nightly comparison finds the entry by it.
+        memo=f"attempt {payout.attempt} {payout.razorpay_id or ''}".strip(),
     )
 
 

@@ -5,7 +5,7 @@ import threading
 import pytest
 from django.db import connection
 
-from billing import bills, ledger, payments, refunds
+from billing import bills, ledger, payments, refunds, tariffs
 from billing.models import Bill, JournalEntry, QRPayment, Refund, Tariff
 from csms.models import IdTag
 from tests import money
@@ -149,8 +149,6 @@ def test_one_sessions_trouble_is_not_the_next_ones(network, monkeypatch):
 
 
 def test_the_tariff_of_the_charger_comes_before_the_stations_the_companys_and_everybodys(network):
-    from billing import tariffs
-
     connector, later = network.kaveri_connector, clock.now()
     made = [network.tariff]
     for scope in (
