@@ -232,6 +232,10 @@ class Charger:
             payload["reservationId"] = outlet.reserved[0]
             outlet.reserved = None
         tx.begin = outlet.samples("Transaction.Begin", "Energy.Active.Import.Register")
+        self.say_start(tx, payload)
+
+    def say_start(self, tx: Transaction, payload: dict[str, Any]) -> None:
+        outlet = self._known(payload["connectorId"])
 
         def heard(answer: dict[str, Any], at: datetime) -> None:
             tx.id = answer.get("transactionId")

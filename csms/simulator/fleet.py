@@ -7,12 +7,13 @@ import string
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from csms.simulator import script
+from csms.simulator import memory, script
 from csms.simulator.charger import Charger
 from csms.simulator.client import Clock, Line, Tell
 
@@ -87,6 +88,35 @@ class Fleet:
         except TimeoutError:
             return True
         return False
+
+
+# -- what the chargers remember ------------------------------------------------------------------------------------
+REMEMBER_EVERY_S = 5
+
+
+def recall(path: Path, chargers: dict[str, Charger], now: datetime) -> None:
+    """Give the chargers back what they knew when they were last switched off. A file that cannot be read is no file."""
+    try:
+        kept = json.loads(path.read_text())
+        for cp_id, charger in chargers.items():
+            if cp_id in kept:
+                memory.load(charger, kept[cp_id], now)
+    except FileNotFoundError:
+        return
+    except (ValueError, KeyError, TypeError, AttributeError) as reason:
+        raise ValueError(f"{path} is not a memory of chargers: {reason!r}; delete it to begin anew") from None
+
+
+def remember(path: Path) -> Callable[[Fleet], Any]:
+    """A job: write down what the chargers know, every few seconds and at the end."""
+
+    async def job(fleet: Fleet) -> None:
+        going_on = True
+        while going_on:
+            going_on = await fleet.pause(REMEMBER_EVERY_S)
+            write_file(path, {cp_id: memory.dump(charger) for cp_id, charger in fleet.chargers.items()})
+
+    return job
 
 
 # -- the script ----------------------------------------------------------------------------------------------------

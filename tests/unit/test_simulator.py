@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from csms.simulator import faults, fleet, profiles, script, wire
+from csms.simulator import faults, fleet, memory, profiles, script, wire
 from csms.simulator.car import Car
 from csms.simulator.charger import Charger, Habits, make
 
@@ -478,3 +478,39 @@ def test_the_fleet_file_is_read_in_both_forms_and_keeps_a_new_key(tmp_path):
     path.write_text("[1]")
     with pytest.raises(ValueError, match="not a fleet file"):
         fleet.read_file(path)
+
+
+# -- what a charger remembers --------------------------------------------------------------------------------------
+def test_after_a_power_cut_it_ends_what_ran_and_says_what_it_had_not_said():
+    place = world(habits=CALM)
+    place.charger.plug_in(1, place.now, Car(72_000, 0.1, 60_000))
+    remote_start(place)
+    place.wait(10)
+    place.disconnect()
+    place.wait(6)
+    kept = json.loads(json.dumps(memory.dump(place.charger)))
+    meter_wh = place.charger.outlets[0].meter_wh
+
+    again = World(make("VLT-0001", [profiles.plug("ccs2", 60_000)], seed=99, habits=CALM))
+    memory.load(again.charger, kept, place.now)
+    again.connect()
+    again.wait(3)
+    assert [name for name, _ in again.said if name in ("MeterValues", "StopTransaction")] == ["MeterValues"] * 3 + ["StopTransaction"]
+    stopped = again.calls("StopTransaction")[0]
+    assert (stopped["transactionId"], stopped["reason"], stopped["meterStop"]) == (7, "PowerLoss", meter_wh)
+    assert again.statuses() == ["Available"]
+
+
+def test_a_start_not_yet_answered_survives_a_power_cut():
+    place = world(habits=CALM)
+    place.silent = {"StartTransaction"}
+    place.charger.plug_in(1, place.now)
+    remote_start(place)
+    place.wait(2)
+    again = World(make("VLT-0001", [profiles.plug("ccs2", 60_000)], habits=CALM))
+    memory.load(again.charger, json.loads(json.dumps(memory.dump(place.charger))), place.now)
+    again.next_id = 31
+    again.connect()
+    again.wait(3)
+    assert again.calls("StartTransaction") == place.calls("StartTransaction")
+    assert again.calls("StopTransaction")[0]["transactionId"] == 31

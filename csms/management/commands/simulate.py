@@ -32,6 +32,7 @@ class Command(BaseCommand):
         parser.add_argument("--max-kw", type=float, default=60, help="and their power (default: %(default)g)")
         parser.add_argument("--connectors", type=int, default=1, help="and how many connectors they have (default: 1)")
         parser.add_argument("--script", type=Path, metavar="FILE", help="what people do at them: SECONDS CP_ID DEED [ARGUMENTS] a line")
+        parser.add_argument("--memory", type=Path, metavar="FILE", help="meters and open transactions, kept from one run to the next")
         parser.add_argument("--seed", type=int, default=None, help="the same seed lives the same life")
         parser.add_argument("--sample-every", type=int, default=2, metavar="SECONDS", help="MeterValueSampleInterval (default: 2)")
         parser.add_argument("--transaction-data", action="store_true", help="StopTransaction carries transactionData")
@@ -99,8 +100,15 @@ class Command(BaseCommand):
                 tick_s=0.25 if len(members) <= 50 else 1.0,
                 on_new_key=(lambda key, cp_id=cp_id: fleet.write_key(asked["keys"], cp_id, key)) if asked["keys"] else None,
             )
+        if asked["memory"]:
+            try:
+                fleet.recall(asked["memory"], {cp_id: line.charger for cp_id, line in lines.items()}, clock.now())
+            except ValueError as reason:
+                raise CommandError(str(reason)) from None
         running = fleet.Fleet(lines, clock=clock.now, tell=self._tell)
         jobs = [fleet.follow(deeds)] if deeds else []
+        if asked["memory"]:
+            jobs.append(fleet.remember(asked["memory"]))
         if asked["riders"]:
             dice = random.Random(seed)  # noqa: S311
             jobs.append(fleet.ride(asked["sandbox"], members, at_once=asked["riders"], rng=dice))
