@@ -6,6 +6,7 @@ from django.db.models import ForeignKey, QuerySet
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
+from accounts import audit
 from accounts.roles import CONSOLE, OPERATES, roles_of, sees_everything
 
 
@@ -28,6 +29,11 @@ class ScopedAdmin(ModelAdmin):
         if "queryset" not in kwargs and hasattr(manager, "visible_to"):
             kwargs["queryset"] = manager.visible_to(request.user)
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        # Which fields, not their values: some are nobody's to read twice.
+        audit.record("changed" if change else "added", obj, trigger="console", after={"fields": form.changed_data})
 
     def has_module_permission(self, request: HttpRequest) -> bool:
         return self.has_view_permission(request)

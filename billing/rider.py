@@ -114,9 +114,12 @@ def used_so_far(payment: QRPayment, session: ChargingSession) -> int:
     return min(payment.amount_paid, price(wh, payment.tariff_snapshot).total + payment.platform_fee)
 
 
-def with_gst(tariff: Tariff) -> int:
-    """The price of one kWh with GST, paise."""
-    return price(1000, tariff.snapshot()).total
+def with_gst(tariff: Tariff) -> str:
+    """The price of one kWh with GST in rupees, exactly: bills round once, the price shown does not."""
+    ten_thousandths = tariff.rate_paise_per_kwh * (10_000 + tariff.gst_bp)  # of a paisa
+    rupees, rest = divmod(ten_thousandths, 1_000_000)
+    paise = f"{rest:06d}".rstrip("0").ljust(2, "0")
+    return f"₹{rupees}.{paise}"
 
 
 def reason_words(reason: str) -> str:

@@ -42,13 +42,14 @@ def chargers(request: HttpRequest) -> HttpResponse:
             | Q(company__name__icontains=words)
             | Exists(Connector.objects.filter(charge_point=OuterRef("cp_id"), code__iexact=words))
         )
-    counts = mine.aggregate(
-        all=Count("pk"),
-        online=Count("pk", filter=Q(online=True)),
-        offline=Count("pk", filter=Q(online=False)),
-        faulted=Count("pk", filter=Q(faulted=True)),
-        charging=Count("pk", filter=Q(charging=True)),
+    numbers = mine.aggregate(
+        n_all=Count("pk"),
+        n_online=Count("pk", filter=Q(online=True)),
+        n_faulted=Count("pk", filter=Q(faulted=True)),
+        n_charging=Count("pk", filter=Q(charging=True)),
     )
+    counts = {name.removeprefix("n_"): number for name, number in numbers.items()}
+    counts["offline"] = counts["all"] - counts["online"]
     show = request.GET.get("show", "all")
     show = show if show in SHOW else "all"
     if show != "all":

@@ -73,7 +73,7 @@ def ago(at: datetime | None) -> str:
         return f"{seconds // 60} min ago"
     if seconds < 172_800:
         return f"{seconds // 3600} h ago"
-    return timezone.localtime(at).strftime("%d %b %Y")
+    return timezone.localtime(at).strftime("%d %b" if seconds < 20_000_000 else "%d %b %Y")
 
 
 @register.filter

@@ -70,7 +70,10 @@
     const loaded = new Map(Array.from(part.querySelectorAll("[data-src].loaded[id]"), function (p) { return [p.id, p.textContent]; }));
     const scrolled = new Map(Array.from(part.querySelectorAll("[data-scroll][id]"), function (s) { return [s.id, s.scrollTop]; }));
     const focused = document.activeElement && part.contains(document.activeElement) ? document.activeElement.id : "";
+    const kept = Array.from(part.querySelectorAll("[data-keep][id]"));
     part.innerHTML = html;
+    // What draws itself (a chart) stays the same element through every refresh.
+    kept.forEach(function (old) { const place = document.getElementById(old.id); if (place) place.replaceWith(old); });
     opened.forEach(function (id) { const d = document.getElementById(id); if (d) d.open = true; });
     loaded.forEach(function (text, id) { const p = document.getElementById(id); if (p) { p.textContent = text; p.classList.add("loaded"); } });
     scrolled.forEach(function (top, id) { const s = document.getElementById(id); if (s) s.scrollTop = top; });
