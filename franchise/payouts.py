@@ -189,8 +189,8 @@ def _declined(payout: Payout, why: razorpay.Declined, now: datetime) -> None:
 @transaction.atomic
 def mark_asked(payout_id: int, now: datetime) -> bool:
     """Before the first call: from here on it may have happened. False when it was recalled meanwhile."""
-    payout = Payout.objects.select_for_update(no_key=True).get(pk=payout_id)
-    if payout.state == State.FAILED:
+    payout = Payout.objects.select_for_update(no_key=True).filter(pk=payout_id).exclude(state=State.FAILED).first()
+    if payout is None:
         return False
     if payout.asked_at is None:
         payout.asked_at = now
@@ -203,22 +203,21 @@ def mark_asked(payout_id: int, now: datetime) -> bool:
 
 @transaction.atomic
 def recall(franchisee: Franchisee, why: str) -> int:
-    """Take back the payouts nobody asked Razorpay for yet; their shares wait again. Returns how many."""
-    rows = Payout.objects.select_for_update(no_key=True).filter(franchisee=franchisee, state=State.DUE, asked_at__isnull=True)
-    payouts = list(rows)
+    """Take back the payouts nobody asked Razorpay for yet: they never were, and their shares wait again. Returns how many."""
+    unasked = Payout.objects.select_for_update(no_key=True).filter(franchisee=franchisee, state=State.DUE, asked_at__isnull=True)
+    payouts = list(unasked)
     for payout in payouts:
-        payout.state, payout.last_error, payout.retry_at = State.FAILED, why[:300], None
-        payout.save(update_fields=["state", "last_error", "retry_at"])
+        audit.record("payout.recalled", payout, before={"key": payout.key, "account": payout.account}, after={"why": why})
         payout.entries.update(payout=None)
-        audit.record("payout.recalled", payout, after={"why": why})
+        payout.delete()
     return len(payouts)
 
 
 @transaction.atomic
 def wait(payout_id: int, now: datetime, why: str, pause: timedelta | None = None) -> None:
     """Leave it as it is and look again: after `pause`, or as long as it has waited already (1 to 30 minutes)."""
-    payout = Payout.objects.select_for_update(no_key=True).get(pk=payout_id)
-    if payout.state in (State.PROCESSED, State.FAILED):
+    payout = Payout.objects.select_for_update(no_key=True).filter(pk=payout_id).first()
+    if payout is None or payout.state in (State.PROCESSED, State.FAILED):
         return
     waited = now - (payout.asked_at or payout.created_at)
     payout.retry_at = now + (pause or min(max(waited, timedelta(minutes=1)), RETRY_AFTER))

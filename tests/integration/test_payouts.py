@@ -10,6 +10,7 @@ from accounts.models import AuditEntry
 from billing import ledger, razorpay
 from billing.models import JournalEntry, WebhookEvent
 from franchise import franchisees, payouts, settlements
+from franchise.books import check
 from franchise.models import CommissionLedgerEntry, LinkedAccount, Payout, RazorpaySettlement
 from tests.shares import Route, bill, hear
 from voltaro import clock
@@ -34,7 +35,8 @@ def work() -> int:
 
 
 def books(franchisee) -> dict[str, int]:
-    """What is owed, on its way, gone; in paise."""
+    """What is owed, on its way, gone; in paise. The rows must say the same."""
+    assert check() == []
     return {
         "owed": -ledger.balance("franchisee_payable", f"franchisee:{franchisee.pk}"),
         "on_its_way": -ledger.balance("transfers_in_flight"),
@@ -222,7 +224,7 @@ def test_a_changed_bank_account_rests_a_day_and_takes_back_what_was_not_asked(ne
     payouts.collect_due(clock.now(), 100)
     franchisees.link_account(network.kaveri, "acc_Mallory0000001", activated=True)
     entry.refresh_from_db()
-    assert entry.payout is None and Payout.objects.get().state == State.FAILED
+    assert entry.payout is None and not Payout.objects.exists()
     work()
     entry.refresh_from_db()
     assert (entry.status, entry.hold_reason, route.asked) == (Status.ON_HOLD, "cooling", [])
@@ -232,6 +234,15 @@ def test_a_changed_bank_account_rests_a_day_and_takes_back_what_was_not_asked(ne
     work()
     assert [body["account"] for _, body in route.asked] == ["acc_Kaveri00000000"]
     assert AuditEntry.objects.filter(action="linked_account.set").count() == 2
+
+
+def test_books_that_differ_from_the_rows_are_told(network, route):
+    entry = share(network.kaveri_connector)
+    work()
+    CommissionLedgerEntry.objects.filter(pk=entry.pk).update(payable=1_00, tds=205_24 - 1_00)
+    said = check()
+    assert len(said) == 3 and "the books owe 0 paise, the rows say -20403" in said[0]
+    assert "TDS" in said[1] and "were sent for entries of 100" in said[2]
 
 
 # -- webhooks -------------------------------------------------------------------------------------------------
