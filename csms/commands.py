@@ -16,6 +16,7 @@ from django.db.models import Q, QuerySet
 from accounts import actor, audit
 from csms import live
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connection, IdTag
+from csms.rules.connection import Standing, standing
 from voltaro import clock
 
 OPEN = (CommandState.QUEUED, CommandState.SENT)
@@ -85,7 +86,7 @@ def waiting(charge_point_pks: list[int], now: datetime) -> list[int]:
 def next_to_send(charge_point_pk: int, epoch: int, now: datetime) -> Command | None:
     """Claim the oldest queued command for this socket; None when there is none, one is in flight, or the socket is fenced."""
     newest = ChargePoint.objects.select_for_update(no_key=True).values_list("epoch", flat=True).get(pk=charge_point_pk)
-    if newest != epoch:
+    if standing(epoch, newest) is Standing.FENCED:
         return None
     mine = Command.objects.filter(charge_point_id=charge_point_pk)
     if mine.filter(state=CommandState.SENT, sent_at__gt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S)).exists():

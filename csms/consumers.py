@@ -13,9 +13,9 @@ from django.db import InterfaceError, OperationalError
 
 from csms import credentials, dispatch, doors, live, sessions, stations, threads
 from csms.charge_point import ChargePoint
-from csms.dispatch import MaySend, Changed, Effect, Reply, StopPlanned
+from csms.dispatch import Changed, Effect, MaySend, Reply, StopPlanned
 from csms.gateway import gateway
-from csms.models import ChargePoint as ChargePointRow
+from csms.stations import Known
 from voltaro import clock
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         self._spoken = asyncio.create_task(self._speak(), name=f"charger {self.context.cp_id}")
         gateway.add(self)
 
-    def _take(self, row: ChargePointRow, address: str, spoken: str) -> tuple[dispatch.Context, str]:
+    def _take(self, row: Known, address: str, spoken: str) -> tuple[dispatch.Context, str]:
         return dispatch.opened(row, process=gateway.process, channel=self.channel_name, remote_address=address, subprotocol=spoken)
 
     async def _deny(self, status: int) -> None:
@@ -217,7 +217,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         await self.close(code)
 
 
-def _admit(name: str, authorization: bytes | None) -> tuple[ChargePointRow | None, str]:
+def _admit(name: str, authorization: bytes | None) -> tuple[Known | None, str]:
     """The charger that may speak here, else why not. An unknown one and a wrong key look the same from outside."""
     if not name:
         return None, "no_identity"

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import InterfaceError, OperationalError, connection, transaction
 
 from accounts import audit
 from accounts.actor import acting
@@ -22,7 +22,7 @@ from csms import commands, frames, metering, ocpp16, permits, repair, starts, st
 from csms.frames import Frame, Unreadable
 from csms.metering import Place
 from csms.models import ChargePoint, Direction, OcppMessage
-from csms.rules import connection as ownership
+from csms.stations import Known
 from voltaro import clock
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class StopPlanned:
 
 @dataclass(frozen=True)
 class MaySend:
-    """Nothing of ours is in flight any more (or the charger has just booted): the next command may go out."""
+    """Nothing of ours is in flight any more: the next command may go out."""
 
 
 Effect = Changed | StopPlanned | MaySend
@@ -177,18 +177,13 @@ def _error(ident: Any, code: str, description: str, action: str, now: datetime, 
 
 
 def _log_in(context: Context, raw: bytes, now: datetime, correlation_id: str, kind: int, action: str, note: str) -> None:
-    OcppMessage(
-        charge_point_id=context.charge_point_pk,
-        direction=Direction.IN,
-        correlation_id=correlation_id,
-        message_type=kind,
-        action=action,
-        raw=raw,
-        note=note[:500],
-        epoch=context.epoch,
-        at=now,
-        created_at=now,
-    ).save(force_insert=True)
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT_IN, [context.charge_point_pk, correlation_id, kind, action, raw, note[:500], context.epoch, now, now])
+
+
+_INSERT_IN = """
+INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, epoch, at, created_at)
+VALUES (%s, 'IN', %s, %s, %s, %s, %s, %s, %s, %s)"""
 
 
 def _seen(context: Context, now: datetime) -> None:
@@ -199,20 +194,11 @@ def _seen(context: Context, now: datetime) -> None:
 
 
 # -- what each action does ------------------------------------------------------------------------------------------
-def _fenced(context: Context, action: str) -> bool:
-    newest = ChargePoint.objects.values_list("epoch", flat=True).get(pk=context.charge_point_pk)
-    return not ownership.believes(action, context.epoch, newest)
-
-
 def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    if _fenced(context, "BootNotification"):
-        status = ChargePoint.objects.values_list("registration", flat=True).get(pk=context.charge_point_pk)
-        return ocpp16.write_boot_notification(status, now, context.heartbeat_s), "from a replaced socket: not believed"
-    status = stations.booted(context.charge_point_pk, said, now)
+    status = stations.booted(context.charge_point_pk, context.epoch, said, now)
+    if status is None:
+        return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s), stations.REPLACED
     context.booted, context.seen_at = status == "Accepted", now
-    if context.booted:
-        permits.wake(list(context.places), "booted")
-        context.effects.append(MaySend())
     context.effects += [Changed(place.code) for place in context.places.values()]
     return ocpp16.write_boot_notification(status, now, context.heartbeat_s), ""
 
@@ -221,21 +207,20 @@ def _heartbeat(context: Context, said: Any, now: datetime) -> tuple[dict[str, An
     if context.seen_at is None or (now - context.seen_at).total_seconds() >= SEEN_EVERY_S:
         written = ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch)
         if not written.update(last_heartbeat=now, last_seen=now):
-            return ocpp16.write_heartbeat(now), "from a replaced socket: not believed"
+            return ocpp16.write_heartbeat(now), stations.REPLACED
         context.seen_at = now
     return ocpp16.write_heartbeat(now), ""
 
 
 def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    if _fenced(context, "StatusNotification"):
-        return ocpp16.write_empty(), "from a replaced socket: not believed"
-    codes = stations.status(context.charge_point_pk, context.cp_id, said, now)
-    if codes and not any(place.code == codes[0] for place in context.places.values()):
-        context.places = metering.places(context.cp_id)
-    if said.status == "Preparing":
-        permits.wake([pk for pk, place in context.places.items() if place.code in codes], "plugged in")
-    context.effects += [Changed(code) for code in codes]
-    return ocpp16.write_empty(), ""
+    code, note = stations.status(context.charge_point_pk, context.cp_id, context.epoch, said, now)
+    if code:
+        if not any(place.code == code for place in context.places.values()):
+            context.places = metering.places(context.cp_id)
+        if said.status == "Preparing":
+            permits.wake([pk for pk, place in context.places.items() if place.code == code], "plugged in")
+        context.effects.append(Changed(code))
+    return ocpp16.write_empty(), note
 
 
 def _authorize(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
@@ -294,26 +279,24 @@ ROUTES: dict[str, dict[str, Route]] = {
 
 
 # -- the socket's beginning and end, and its commands ------------------------------------------------------------------
-def opened(charge_point: ChargePoint, *, process: str, channel: str, remote_address: str, subprotocol: str) -> tuple[Context, str]:
+def opened(known: Known, *, process: str, channel: str, remote_address: str, subprotocol: str) -> tuple[Context, str]:
     """A socket that may speak for this charger takes it: its context, and the channel of the socket it replaces."""
     now = clock.now()
-    with acting("charger", charge_point.cp_id):
+    with acting("charger", known.cp_id):
         epoch, replaced = stations.claim(
-            charge_point.pk, process=process, channel=channel, remote_address=remote_address, subprotocol=subprotocol, now=now
+            known.pk, process=process, channel=channel, remote_address=remote_address, subprotocol=subprotocol, now=now
         )
-        context = Context(
-            charge_point_pk=charge_point.pk,
-            cp_id=charge_point.cp_id,
-            epoch=epoch,
-            version=subprotocol.removeprefix("ocpp"),
-            heartbeat_s=heartbeat_s(),
-            # A charger need not boot again after a mere reconnect (§4.2): what we accepted once stays accepted.
-            booted=charge_point.last_boot is not None and charge_point.registration == "Accepted",
-            places=metering.places(charge_point.cp_id),
-            seen_at=now,
-        )
-        if context.booted:
-            permits.wake(list(context.places), "reconnected")
+    context = Context(
+        charge_point_pk=known.pk,
+        cp_id=known.cp_id,
+        epoch=epoch,
+        version=subprotocol.removeprefix("ocpp"),
+        heartbeat_s=heartbeat_s(),
+        # A charger need not boot again after a mere reconnect (§4.2): what we accepted once stays accepted.
+        booted=known.booted and known.registration == "Accepted",
+        places=known.places,
+        seen_at=now,
+    )
     return context, replaced
 
 

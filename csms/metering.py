@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from django.db.models import QuerySet
+from django.db import connection
 
 from accounts import audit
 from csms import sessions, tags
 from csms.events import Metered, Reading, StopReported
-from csms.models import ChargePoint, ChargingSession, Connector, MeterReading, SessionState
+from csms.models import ChargePoint, ChargingSession, Connector
 from csms.rules import session as rule
 
 # What chargers send that never got, or lost, their transaction id.
@@ -65,7 +65,7 @@ def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: 
 
 def stopped(charge_point_pk: int, known: dict[UUID, Place], said: StopReported, now: datetime) -> tuple[Moved, str | None]:
     """The transaction ended. Always thanked for; the second value is the tag's status when the charger gave a tag."""
-    row = _session_to_stop(charge_point_pk, known, said)
+    row = _session_to_stop(charge_point_pk, said)
     status = tags.authorize(said.tag, charge_point_pk, now).status if said.tag else None
     if row is None:
         audit.record("session.orphan_stop", ChargePoint(pk=charge_point_pk), after=_facts(said))
@@ -109,22 +109,21 @@ def _event(reading: Reading) -> rule.Measured:
 
 def _session(charge_point_pk: int, known: dict[UUID, Place], ref: str | None, connector_no: int) -> ChargingSession | None:
     """The session this reading belongs to, locked: by its transaction id, else the connector's open one."""
-    mine = _mine(charge_point_pk)
-    if ref not in NO_TRANSACTION:
-        row = mine.filter(transaction_id=ref).first()
-        if row is not None:
-            return row
-    return _open_at(mine, known, connector_no)
+    if ref not in NO_TRANSACTION and (found := _locked("transaction_id = %s", [charge_point_pk, ref])):
+        return found[0]
+    if connector_no == 0 and len(known) == 1:  # boxes with one socket speak of it as 0
+        connector_no = 1
+    pks = [pk for pk, place in known.items() if place.connector_no == connector_no]
+    found = _locked("connector_id = %s AND state <> 'STOPPED'", [charge_point_pk, pks[0]]) if pks else []
+    return found[0] if found else None
 
 
-def _session_to_stop(charge_point_pk: int, known: dict[UUID, Place], said: StopReported) -> ChargingSession | None:
+def _session_to_stop(charge_point_pk: int, said: StopReported) -> ChargingSession | None:
     """By its transaction id; a charger that lost its id means the open session of that tag, or the only one open."""
-    mine = _mine(charge_point_pk)
-    if said.transaction_ref not in NO_TRANSACTION:
-        row = mine.filter(transaction_id=said.transaction_ref).first()
-        if row is not None or not _lost_id(said.transaction_ref):
-            return row
-    still_open = list(mine.exclude(state=SessionState.STOPPED).order_by("pk")[:5])
+    ref = said.transaction_ref
+    if ref not in NO_TRANSACTION and ((found := _locked("transaction_id = %s", [charge_point_pk, ref])) or not _lost_id(ref)):
+        return found[0] if found else None
+    still_open = _locked("state <> 'STOPPED'", [charge_point_pk])
     if said.tag:
         of_tag = [row for row in still_open if tags.normal(row.id_tag) == tags.normal(said.tag)]
         if len(of_tag) == 1:
@@ -140,46 +139,38 @@ def _lost_id(ref: str | None) -> bool:
         return True
 
 
-def _mine(charge_point_pk: int) -> QuerySet[ChargingSession]:
-    return ChargingSession.objects.select_for_update(of=("self",), no_key=True).filter(charge_point_id=charge_point_pk)
+_COLUMNS = [field.column for field in ChargingSession._meta.concrete_fields]
+_NAMES = [field.attname for field in ChargingSession._meta.concrete_fields]
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM csms_chargingsession WHERE charge_point_id = %s AND "  # noqa: S608 - our own names
+_INSERT_READINGS = """
+INSERT INTO csms_meterreading (charge_point_id, session_id, connector_no, at, received_at, context, energy_wh, power_w, current_ma,
+  voltage_mv, soc_pct, samples, digest, late, created_at) VALUES {} ON CONFLICT DO NOTHING"""
+_READING = "(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb, %s, %s, %s)"
 
 
-def _open_at(mine: QuerySet[ChargingSession], known: dict[UUID, Place], connector_no: int) -> ChargingSession | None:
-    if connector_no == 0 and len(known) == 1:  # boxes with one socket speak of it as 0
-        connector_no = 1
-    pks = [pk for pk, place in known.items() if place.connector_no == connector_no]
-    return mine.filter(connector_id__in=pks).exclude(state=SessionState.STOPPED).first() if pks else None
+def _locked(where: str, parameters: list[object]) -> list[ChargingSession]:
+    """Sessions of a charger, locked, as rows. Written out: building this query costs more than asking it."""
+    with connection.cursor() as cursor:
+        cursor.execute(f"{_SELECT}{where} ORDER BY id LIMIT 5 FOR NO KEY UPDATE", parameters)
+        return [ChargingSession.from_db("default", _NAMES, row) for row in cursor.fetchall()]
 
 
 def _keep(
     charge_point_pk: int, row: ChargingSession | None, connector_no: int, readings: tuple[Reading, ...], now: datetime, *, late: bool
 ) -> None:
     """Store the readings; one that is there already stays as it was."""
+    session_id = row.pk if row else None
+    parameters: list[object] = []
+    for one in readings:
+        samples = json.dumps(one.samples)
+        parameters += (
+            charge_point_pk, session_id, connector_no, one.at or now, now, one.context, one.energy_wh, one.power_w, one.current_ma,
+            one.voltage_mv, one.soc_pct, samples, _digest(connector_no, samples), late, now,
+        )  # fmt: skip
     if readings:
-        MeterReading.objects.bulk_create(
-            [
-                MeterReading(
-                    charge_point_id=charge_point_pk,
-                    session=row,
-                    connector_no=connector_no,
-                    at=reading.at or now,
-                    received_at=now,
-                    context=reading.context,
-                    energy_wh=reading.energy_wh,
-                    power_w=reading.power_w,
-                    current_ma=reading.current_ma,
-                    voltage_mv=reading.voltage_mv,
-                    soc_pct=reading.soc_pct,
-                    samples=reading.samples,
-                    digest=_digest(connector_no, reading),
-                    late=late,
-                    created_at=now,
-                )
-                for reading in readings
-            ],
-            ignore_conflicts=True,
-        )
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT_READINGS.format(", ".join([_READING] * len(readings))), parameters)
 
 
-def _digest(connector_no: int, reading: Reading) -> str:
-    return hashlib.blake2b(json.dumps([connector_no, reading.samples]).encode(), digest_size=8).hexdigest()
+def _digest(connector_no: int, samples: str) -> str:
+    return hashlib.blake2b(f"{connector_no} {samples}".encode(), digest_size=8).hexdigest()

@@ -110,10 +110,9 @@ def _object(schema: dict[str, Any]) -> Node:
                     continue
                 _note(out, path, key, "field name in another case")
                 key, sub = named, properties[named]
-            if given is None or given == "" or given == [] or given == {}:
-                if key not in required or given is None:
-                    _note(out, path, key, "empty")
-                    continue
+            if given is None or (given in ("", [], {}) and key not in required):
+                _note(out, path, key, "empty")
+                continue
             found = sub(given, f"{path}{key}.", out)
             if found is _MISSING:
                 _note(out, path, key, "not usable")

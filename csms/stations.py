@@ -1,19 +1,24 @@
 """Charge points as the operator knows them: set up, online or silent, what they say of themselves."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import QuerySet
 
 from accounts import audit
 from accounts.models import Company
 from csms import credentials, live, sessions
 from csms.events import Booted, StatusReported
+from csms.metering import Place
 from csms.models import ChargePoint, ChargerError, Connection, Connector, Registration, Station
+from voltaro.jobs import ring
 
 MAX_CONNECTORS = 20
+REPLACED = "from a replaced socket: not believed"
 
 
 def reachable(charge_point: ChargePoint, now: datetime) -> bool:
@@ -71,23 +76,40 @@ def add_charge_point(
 
 
 # -- what the charger says of itself -----------------------------------------------------------------------------
-def booted(charge_point_pk: int, said: Booted, now: datetime) -> str:
-    """BootNotification: store what it says, suspend what was running, answer with its registration status."""
-    row = ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point_pk)
-    before = {"firmware": row.firmware_version, "serial": row.reported_serial}
-    row.vendor, row.model = said.vendor, said.model
-    row.firmware_version = said.firmware_version or row.firmware_version
-    row.reported_serial = said.serial_number
-    row.boot_count += 1
-    row.last_boot = row.last_seen = now
-    fields = ["vendor", "model", "firmware_version", "reported_serial", "boot_count", "last_boot", "last_seen"]
-    row.save(update_fields=fields)
-    if not row.serial_number and said.serial_number:
+_BOOTED = """
+UPDATE csms_chargepoint AS now SET vendor = %s, model = %s, firmware_version = coalesce(nullif(%s, ''), now.firmware_version),
+  reported_serial = %s, boot_count = now.boot_count + 1, last_boot = %s, last_seen = %s, updated_at = %s
+FROM (SELECT id, firmware_version, reported_serial FROM csms_chargepoint WHERE id = %s AND epoch = %s FOR NO KEY UPDATE) AS before
+WHERE now.id = before.id
+RETURNING now.registration, before.firmware_version, before.reported_serial, now.firmware_version, now.serial_number,
+  EXISTS (SELECT 1 FROM csms_chargingsession WHERE charge_point_id = now.id AND state <> 'STOPPED')"""
+
+
+def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str | None:
+    """BootNotification: store what it says, suspend what was running, answer with its registration status.
+
+    None when a newer socket owns the charger. Written out: after an outage the whole fleet comes this way within a minute.
+    """
+    told = [said.vendor, said.model, said.firmware_version, said.serial_number, now, now, now, charge_point_pk, epoch]
+    with connection.cursor() as cursor:
+        cursor.execute(_BOOTED, told)
+        found = cursor.fetchone()
+    if found is None:
+        return None
+    registration, old_firmware, old_serial, firmware, serial, charging = found
+    row = ChargePoint(pk=charge_point_pk)
+    if not serial and said.serial_number:
         _take_serial(row, said.serial_number)
-    if before != {"firmware": row.firmware_version, "serial": row.reported_serial}:
-        audit.record("charge_point.booted", row, before=before, after={"firmware": row.firmware_version, "serial": row.reported_serial})
-    sessions.suspend_live(charge_point_pk, "booted", now)
-    return row.registration
+    if (old_firmware, old_serial) != (firmware, said.serial_number):
+        audit.record(
+            "charge_point.booted",
+            row,
+            before={"firmware": old_firmware, "serial": old_serial},
+            after={"firmware": firmware, "serial": said.serial_number},
+        )
+    if charging:
+        sessions.suspend_live(charge_point_pk, "booted", now)
+    return str(registration)
 
 
 def _take_serial(row: ChargePoint, serial: str) -> None:
@@ -112,25 +134,45 @@ def connector(cp_id: str, number: int) -> Connector:
     return found
 
 
-def status(charge_point_pk: int, cp_id: str, said: StatusReported, now: datetime) -> list[str]:
-    """StatusNotification: connector 0 is the charger itself. Returns the codes of the connectors whose pages change."""
-    at = said.at or now
-    codes: list[str] = []
+_STATUS = """
+UPDATE csms_connector AS now SET status = %s, error_code = %s, info = %s, vendor_error_code = %s, last_updated = %s, updated_at = %s
+FROM (SELECT id, error_code, last_updated FROM csms_connector WHERE charge_point_id = %s AND connector_id = %s FOR NO KEY UPDATE) AS before
+WHERE now.id = before.id AND (before.last_updated IS NULL OR before.last_updated <= %s)
+  AND EXISTS (SELECT 1 FROM csms_chargepoint WHERE id = %s AND epoch = %s)
+RETURNING now.code, before.error_code"""
+
+
+def status(charge_point_pk: int, cp_id: str, epoch: int, said: StatusReported, now: datetime) -> tuple[str, str]:
+    """StatusNotification: connector 0 is the charger itself. Answers with the code of the connector that changed, or a note.
+
+    An older report than the one we hold is history; a clock that is an hour off is not asked. From a replaced socket
+    nothing is believed.
+    """
     if said.connector_no == 0:
-        ChargePoint.objects.filter(pk=charge_point_pk).update(
-            status=said.status, error_code=said.error_code, last_updated=now, last_seen=now
-        )
-    elif said.connector_no <= MAX_CONNECTORS:
-        row = connector(cp_id, said.connector_no)
-        # An older report than the one we hold is history; clocks that lie are not asked.
-        if row.last_updated is None or at >= row.last_updated or abs((now - at).total_seconds()) > 3600:
-            row.status, row.error_code, row.info = said.status, said.error_code, said.info[:200]
-            row.vendor_error_code = said.vendor_error_code
-            row.last_updated = at if abs((now - at).total_seconds()) <= 3600 else now
-            row.save(update_fields=["status", "error_code", "info", "vendor_error_code", "last_updated"])
-        codes.append(row.code)
-    _remember_error(charge_point_pk, said, now)
-    return codes
+        mine = ChargePoint.objects.filter(pk=charge_point_pk, epoch=epoch)
+        if not mine.update(status=said.status, error_code=said.error_code, last_updated=now, last_seen=now):
+            return "", REPLACED
+        _remember_error(charge_point_pk, said, now)
+        return "", ""
+    if said.connector_no > MAX_CONNECTORS:
+        return "", f"connector {said.connector_no} is more than a charger has"
+    at = said.at if said.at and abs((now - said.at).total_seconds()) <= 3600 else now
+    told = [said.status, said.error_code, said.info[:200], said.vendor_error_code, at, now]
+    told += [cp_id, said.connector_no, at, charge_point_pk, epoch]
+    with connection.cursor() as cursor:
+        cursor.execute(_STATUS, told)
+        found = cursor.fetchone()
+        if found is None:
+            if not ChargePoint.objects.filter(pk=charge_point_pk, epoch=epoch).exists():
+                return "", REPLACED
+            if connector(cp_id, said.connector_no).last_updated is not None:
+                return "", "older than the status we hold"
+            cursor.execute(_STATUS, told)
+            found = cursor.fetchone()
+    code, old_error = found
+    if said.error_code != "NoError" or old_error not in ("", "NoError"):
+        _remember_error(charge_point_pk, said, now)
+    return code, ""
 
 
 def _remember_error(charge_point_pk: int, said: StatusReported, now: datetime) -> None:
@@ -152,27 +194,46 @@ def _remember_error(charge_point_pk: int, said: StatusReported, now: datetime) -
 
 
 # -- connections: who owns which charger ----------------------------------------------------------------------------
-@transaction.atomic
+_CLAIM = """
+WITH mine AS (
+  UPDATE csms_chargepoint SET epoch = epoch + 1, online = true, last_seen = %(now)s, ocpp_version = %(version)s
+  WHERE id = %(pk)s RETURNING epoch
+), replaced AS (
+  UPDATE csms_connection SET closed_at = %(now)s, close_reason = 'replaced'
+  WHERE charge_point_id = %(pk)s AND closed_at IS NULL RETURNING epoch, channel
+), made AS (
+  INSERT INTO csms_connection (charge_point_id, epoch, process, channel, lease_until, remote_address, subprotocol, opened_at, created_at,
+    close_reason)
+  SELECT %(pk)s, epoch, %(process)s, %(channel)s, %(lease)s, %(address)s, %(subprotocol)s, %(now)s, %(now)s, '' FROM mine
+), woken AS (
+  UPDATE csms_idtag SET ask_at = %(now)s
+  WHERE charge_point_id = %(pk)s AND kind = 'one_time' AND state = 'ready' AND start_until > %(now)s RETURNING 1
+)
+SELECT epoch, coalesce((SELECT channel FROM replaced ORDER BY epoch DESC LIMIT 1), ''), EXISTS (SELECT 1 FROM woken) FROM mine"""
+
+
 def claim(charge_point_pk: int, *, process: str, channel: str, remote_address: str, subprotocol: str, now: datetime) -> tuple[int, str]:
-    """A newcomer with the right key takes the charger: the new epoch, and the channel of the socket it replaces ("" for none)."""
-    row = ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point_pk)
-    row.epoch += 1
-    row.online, row.last_seen, row.ocpp_version = True, now, subprotocol.removeprefix("ocpp")
-    ChargePoint.objects.filter(pk=row.pk).update(epoch=row.epoch, online=True, last_seen=now, ocpp_version=row.ocpp_version)
-    old = Connection.objects.filter(charge_point=row, closed_at__isnull=True).order_by("-epoch").values_list("channel", flat=True)
-    replaced = next(iter(old), "")
-    Connection.objects.filter(charge_point=row, closed_at__isnull=True).update(closed_at=now, close_reason="replaced")
-    Connection.objects.create(
-        charge_point=row,
-        epoch=row.epoch,
-        process=process,
-        channel=channel,
-        lease_until=now + timedelta(seconds=lease_s()),
-        remote_address=remote_address[:64],
-        subprotocol=subprotocol,
-        opened_at=now,
-    )
-    return row.epoch, replaced
+    """A newcomer with the right key takes the charger: the new epoch, and the channel of the socket it replaces ("" for none).
+
+    Whoever has paid here and waits for the charger is asked for again. One statement:
+    the charger's row is locked by its own UPDATE, so that of two newcomers one is simply the later.
+    """
+    told = {
+        "pk": charge_point_pk,
+        "now": now,
+        "version": subprotocol.removeprefix("ocpp"),
+        "process": process,
+        "channel": channel,
+        "lease": now + timedelta(seconds=lease_s()),
+        "address": remote_address[:64],
+        "subprotocol": subprotocol,
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_CLAIM, told)
+        epoch, replaced, woken = cursor.fetchone()
+    if woken:
+        ring("permit.ask")
+    return epoch, replaced
 
 
 @transaction.atomic
@@ -211,18 +272,43 @@ def silent_due(now: datetime, limit: int) -> int:
     return len(rows)
 
 
-def find(identity: str) -> ChargePoint | None:
-    """The charger of this identity, matched without regard to case; None when unknown."""
-    return ChargePoint.objects.filter(cp_id=identity).first() or ChargePoint.objects.filter(cp_id__iexact=identity).first()
+@dataclass(frozen=True)
+class Known:
+    """What the door knows of a charger: who it is, what it must show, and where its connectors are."""
+
+    pk: int
+    cp_id: str
+    blocked: bool
+    registration: str
+    security_profile: int
+    keys: tuple[str, str]
+    booted: bool
+    places: dict[UUID, Place]
 
 
-def may_connect(charge_point: ChargePoint, basic: tuple[str, bytes] | None) -> bool:
+_KNOWN = """
+SELECT c.id, c.cp_id, c.blocked, c.registration, c.security_profile, c.credentials_hash, c.pending_credentials_hash,
+  c.last_boot IS NOT NULL, n.id, n.code, n.connector_id, n.max_power_w
+FROM csms_chargepoint c LEFT JOIN csms_connector n ON n.charge_point_id = c.cp_id WHERE """
+
+
+def find(identity: str) -> Known | None:
+    """The charger of this identity, matched without regard to case when it must be; None when unknown."""
+    with connection.cursor() as cursor:
+        for where in ("c.cp_id = %s", "upper(c.cp_id) = upper(%s)"):
+            cursor.execute(_KNOWN + where, [identity])
+            if rows := cursor.fetchall():
+                places = {row[8]: Place(*row[9:]) for row in rows if row[8] is not None}
+                return Known(*rows[0][:5], keys=(rows[0][5], rows[0][6]), booted=rows[0][7], places=places)
+    return None
+
+
+def may_connect(known: Known, basic: tuple[str, bytes] | None) -> bool:
     """Whether this socket may be that charger: profile 0 needs nothing, else its own id and key."""
-    if charge_point.blocked or charge_point.registration == Registration.REJECTED:
+    if known.blocked or known.registration == Registration.REJECTED:
         return False
-    if charge_point.security_profile == 0:
+    if known.security_profile == 0:
         return True
-    if basic is None or basic[0].casefold() != charge_point.cp_id.casefold():
+    if basic is None or basic[0].casefold() != known.cp_id.casefold():
         return False
-    stored = (charge_point.credentials_hash, charge_point.pending_credentials_hash)
-    return any([credentials.matches(charge_point.cp_id, one, basic[1]) for one in stored])
+    return any([credentials.matches(known.cp_id, one, basic[1]) for one in known.keys])

@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from itertools import count
 from typing import Any
 
-from csms import dispatch
+from csms import dispatch, stations
 from csms.models import ChargePoint
 from csms.timestamps import write
 from voltaro import clock
@@ -27,9 +27,10 @@ class Charger:
         self.connect()
 
     def connect(self) -> None:
-        self.row.refresh_from_db()
+        known = stations.find(self.row.cp_id)
+        assert known is not None
         self.context, self.replaced = dispatch.opened(
-            self.row,
+            known,
             process="test",
             channel=f"specific.test!{self.row.pk}.{next(self.ids)}",
             remote_address="127.0.0.1",

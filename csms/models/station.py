@@ -6,6 +6,7 @@ import uuid
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
+from django.db.models.functions import Upper
 
 from accounts.models import Audited
 
@@ -101,6 +102,8 @@ class ChargePoint(Audited):
 
     class Meta:
         ordering = ["cp_id"]
+        # Chargers get the case of their own name wrong; two that differ only in case could not be told apart.
+        constraints = [models.UniqueConstraint(Upper("cp_id"), name="charge_point_once_in_any_case")]
         indexes = [
             models.Index(fields=["company", "cp_id"], name="charge_point_company"),
             models.Index(fields=["online", "last_seen"], name="charge_point_seen"),
