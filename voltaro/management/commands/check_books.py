@@ -8,16 +8,20 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from billing import ledger
 from billing.models import Account, JournalEntry, QRPayment
+from franchise import books
 
 
 class Command(BaseCommand):
-    help = "Every entry balances, and paid = billed + refunded + held for every payment. Exit code 1 when anything is wrong."
+    help = (
+        "Every entry balances; for every payment paid = billed + refunded + held; for every franchisee owed = shared - paid out. "
+        "Exit code 1 when anything is wrong."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--json", action="store_true", help="print facts as JSON")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        problems = ledger.check()
+        problems = [*ledger.check(), *books.check()]
         balances = {account.value: ledger.balance(account) for account in Account}
         entries, payments = JournalEntry.objects.count(), QRPayment.objects.count()
         if options["json"]:
