@@ -14,7 +14,7 @@ from django.db.models import Q, QuerySet
 from accounts import audit
 from billing import ledger, payments, refunds, tariffs
 from billing.models import Bill, BillLine, QRPayment
-from billing.rules.payment import Settlement, settle
+from billing.rules.payment import SMALLEST_REFUND_PAISE, Settlement, settle
 from billing.rules.tariff import price
 from csms import permits
 from csms.models import ChargingSession, IdTag, SessionState
@@ -110,11 +110,14 @@ def _of_payment(session: ChargingSession, payment: QRPayment) -> Bill:
     )
     _lines(made)
     _books(session, payment, end)
-    if end.refund_due:
-        refunds.make(payment, end.refund_due, "surplus" if end.billed_wh else "zero_energy")
+    # What other hands refunded meanwhile (on Razorpay's dashboard) does not go back twice.
+    rest = min(end.refund_due, refunds.held(payment))
+    if rest >= SMALLEST_REFUND_PAISE:
+        refunds.make(payment, rest, "surplus" if end.billed_wh else "zero_energy")
     else:
         payment.state = QRPayment.State.ENDED
-        payment.save(update_fields=["state"])
+        payment.review = payment.review if refunds.held(payment) == 0 else "refunded_too_much" if rest < 0 else "rest_too_small"
+        payment.save(update_fields=["state", "review"])
         refunds.settle(payment)
     return made
 

@@ -56,6 +56,9 @@ def hear(qr_id: str, payment_id: str, heard_at: datetime) -> Heard:
     if entity.get("currency") != "INR" or type(amount) is not int or not 0 < amount <= MOST_PAISE:
         return WebhookEvent.State.IGNORED, "currency or amount cannot be: a person must look"
     payment = take(qr.pk, entity, heard_at)
+    if payment.review == "refunded_elsewhere":
+        refunds.adopt_all(payment.pk)
+        payment.refresh_from_db()
     return WebhookEvent.State.DONE, f"payment {payment.get_state_display().lower()} {payment.refund_reason or payment.review}".strip()
 
 
@@ -198,7 +201,7 @@ def expire(payment_pk: int, reason: str = "not_started") -> bool:
     if permits.revoke(permit_id, reason):
         payment = lock(payment_pk)
         if payment.state == State.STARTING:
-            refunds.make(payment, payment.amount_paid, reason)
+            refunds.give_rest(payment, reason)
         return True
     link(payment_pk)
     return False

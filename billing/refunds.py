@@ -73,6 +73,33 @@ def again(refund_pk: int) -> Refund | None:
     return make(payment, refund.amount_paise, refund.reason)
 
 
+def give_back(payment_pk: int) -> Refund | None:
+    """A person decides that a payment under review goes back: what other hands refunded is taken in first, the rest is made.
+
+    None when nothing is left, or when it is not under review.
+    """
+    adopt_all(payment_pk)
+    with transaction.atomic():
+        payment = _lock_payment(payment_pk)
+        rest = held(payment)
+        if payment.state != QRPayment.State.RECEIVED or not payment.review or rest < SMALLEST_REFUND_PAISE:
+            return None
+        payment.review = ""
+        payment.save(update_fields=["review"])
+        return make(payment, rest, "by_hand")
+
+
+def give_rest(payment: QRPayment, reason: str) -> Refund | None:
+    """All that is still held of a payment goes back; its row is locked by the caller. None when other hands already gave it back."""
+    rest = held(payment)
+    if rest >= SMALLEST_REFUND_PAISE:
+        return make(payment, rest, reason)
+    payment.state, payment.refund_reason = QRPayment.State.REFUNDING, reason
+    payment.save(update_fields=["state", "refund_reason"])
+    settle(payment)
+    return None
+
+
 def held(payment: QRPayment) -> int:
     """Paise of this payment that are neither billed, nor a remainder, nor refunded or being refunded."""
     bill = Bill.objects.filter(payment=payment).first()
@@ -217,17 +244,50 @@ def hear(refund_pk: int, entity: dict[str, Any]) -> Refund:
     return refund
 
 
+def adopt_all(payment_pk: int) -> int:
+    """Take the refunds that other hands made of a payment (on Razorpay's dashboard) into our books; returns how many."""
+    payment = QRPayment.objects.get(pk=payment_pk)
+    ours = set(payment.refunds.values_list("key", flat=True))
+    theirs = [entity for entity in razorpay.payment_refunds(payment.razorpay_payment_id) if _key_of(entity) not in ours]
+    return sum(_adopt(payment_pk, entity) for entity in theirs)
+
+
+def _adopt(payment_pk: int, entity: dict[str, Any]) -> bool:
+    refund_id, amount = str(entity.get("id") or ""), entity.get("amount")
+    if not refund_id or type(amount) is not int or amount < SMALLEST_REFUND_PAISE or entity.get("status") == "failed":
+        return False
+    with transaction.atomic():
+        payment = _lock_payment(payment_pk)
+        if Refund.objects.filter(razorpay_id=refund_id).exists():
+            return False
+        # It was asked already: by whom, Razorpay does not say.
+        refund = Refund.objects.create(
+            payment=payment,
+            amount_paise=amount,
+            reason=f"outside {refund_id}"[:40],
+            key=f"outside-{refund_id}",
+            body={},
+            state=State.ASKING,
+            speed_requested=str(entity.get("speed_requested") or "normal")[:10],
+        )
+        note = f"a refund of {payment.razorpay_payment_id} that was not asked by us"
+        differ("outside_refund", refund_id, None, amount, note)
+        hear(refund.pk, entity)
+        payment.refresh_from_db()
+        if held(payment) < 0:
+            payment.review = "refunded_too_much"
+            payment.save(update_fields=["review"])
+    return True
+
+
 def hear_event(told: dict[str, Any]) -> tuple[bool, str]:
     """A refund as a webhook told it: (whether it is ours, a note). The telling is a bell: Razorpay is asked what is true."""
     refund_id, payment_id = str(told.get("id") or ""), str(told.get("payment_id") or "")
     refund = Refund.objects.filter(Q(razorpay_id=refund_id) | Q(razorpay_id=None, key=_key_of(told))).first() if refund_id else None
     if refund is None:
         if payment := QRPayment.objects.filter(razorpay_payment_id=payment_id).first():
-            amount = told.get("amount")
-            theirs = amount if type(amount) is int else None
-            note = f"a refund of {payment.razorpay_payment_id} that was not asked by us"
-            differ("outside_refund", refund_id, None, theirs, note)
-            return True, note
+            adopt_all(payment.pk)
+            return True, "a refund that was not asked by us, taken into the books"
         return False, "a refund this installation does not know"
     row = hear(refund.pk, razorpay.fetch_refund(refund_id))
     return True, f"refund {row.get_state_display().lower()}, {row.speed_processed or row.speed_requested} speed"
@@ -255,7 +315,12 @@ def _arrived(refund: Refund, payment: QRPayment) -> None:
 
 
 def settle(payment: QRPayment) -> bool:
-    """Close a payment (its row is locked) once nothing of it is held or on its way."""
+    """Close a payment (its row is locked) once nothing of it is held or on its way.
+
+    While a permit or a session lives on it, it stays open.
+    """
+    if payment.state in (QRPayment.State.STARTING, QRPayment.State.CHARGING):
+        return False
     if payment.refunds.filter(state__in=[State.DUE, State.ASKING, State.PENDING]).exists() or held(payment) != 0:
         return False
     if payment.state != QRPayment.State.SETTLED:

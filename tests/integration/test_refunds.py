@@ -7,7 +7,7 @@ import pytest
 from django.db import connection
 
 from accounts.models import AuditEntry
-from billing import bills, ledger, razorpay, refunds
+from billing import bills, ledger, payments, razorpay, refunds
 from billing.models import Difference, QRPayment, Refund
 from tests import money
 from voltaro import clock
@@ -235,6 +235,57 @@ def test_a_refund_made_on_the_dashboard_is_shown(sandbox, kaveri_qr):
         money.work_webhooks()
     difference = Difference.objects.get()
     assert (difference.kind, difference.subject, difference.theirs_paise) == ("outside_refund", made["id"], 10_000)
+    assert ledger.balance("prepaid") == -40_000
+    assert money.books_are_right()
+    money.stop(money.plug_in(payment), 10_000)
+    bills.work_due(clock.now(), 10)
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.refunds.get(reason="surplus").amount_paise) == ("settled", 22_004)
+    assert money.books_are_right()
+
+
+def test_more_given_back_by_hand_than_was_left_is_shown(sandbox, kaveri_qr):
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    razorpay.create_refund(str(payment), {"amount": 45_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    session = money.plug_in(payment)
+    money.deliver(sandbox, "refund.processed")
+    money.work_webhooks()
+    money.stop(session, 10_000)
+    bills.work_due(clock.now(), 10)
+    payment.refresh_from_db()
+    assert (payment.state, payment.review, payment.refunds.count()) == ("ended", "refunded_too_much", 1)
+    assert any("50000 paise paid, but 62996" in problem for problem in ledger.check())
+
+
+def test_refunded_by_hand_while_the_charger_was_asked(sandbox, kaveri_qr):
+    """Nobody starts for free: the permit stands, so the payment stays open until it starts or its time is over."""
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    razorpay.create_refund(str(payment), {"amount": 50_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    money.deliver(sandbox, "refund.processed")
+    money.work_webhooks()
+    payment.refresh_from_db()
+    assert payment.state == "starting"
+    clock.shift(301)
+    payments.expire_due(clock.now(), 10)
+    payment.refresh_from_db()
+    assert (payment.state, payment.refunds.count()) == ("settled", 1)
+    assert money.books_are_right()
+
+
+def test_a_person_gives_the_rest_of_a_payment_back(sandbox, kaveri_qr):
+    payment_id = sandbox.pay(kaveri_qr.razorpay_id, 50_000)
+    razorpay.create_refund(payment_id, {"amount": 10_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    money.deliver(sandbox, "qr_code.credited")
+    money.work_webhooks()
+    payment = QRPayment.objects.get()
+    assert (payment.state, payment.review, refunds.held(payment)) == ("received", "refunded_elsewhere", 40_000)
+    assert refunds.give_back(payment.pk).amount_paise == 40_000
+    assert refunds.give_back(payment.pk) is None
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.review) == ("settled", "")
+    assert money.books_are_right()
 
 
 def test_a_refund_of_another_installation_is_none_of_ours(sandbox, kaveri_qr):
