@@ -55,7 +55,7 @@ class ConnectorInline(TabularInline):
     model = Connector
     extra = 0
     fields = ["connector_id", "type", "max_power_w", "code", "status", "error_code", "last_updated"]
-    readonly_fields = ["code", "status", "error_code", "last_updated"]
+    readonly_fields = ["connector_id", "code", "status", "error_code", "last_updated"]
     show_change_link = True
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:

@@ -23,7 +23,7 @@ from voltaro import clock
 
 FRAMES = 50
 OPEN = (CommandState.QUEUED, CommandState.SENT, CommandState.ACCEPTED)
-SHOW = ("all", "online", "offline", "faulted", "charging")
+SHOW = ("all", "online", "offline", "silent", "faulted", "charging")
 
 
 @require_safe
@@ -45,6 +45,7 @@ def chargers(request: HttpRequest) -> HttpResponse:
     numbers = mine.aggregate(
         n_all=Count("pk"),
         n_online=Count("pk", filter=Q(online=True)),
+        n_silent=Count("pk", filter=Q(silent=True)),
         n_faulted=Count("pk", filter=Q(faulted=True)),
         n_charging=Count("pk", filter=Q(charging=True)),
     )
@@ -68,7 +69,6 @@ def chargers(request: HttpRequest) -> HttpResponse:
         words=words,
         show=show,
         tabs=[(name, name.capitalize(), counts[name]) for name in SHOW],
-        silent_before=clock.now() - timedelta(seconds=settings.HEARTBEAT_TIMEOUT_S),
     )
 
 
@@ -163,7 +163,9 @@ def _live() -> QuerySet:
 
 
 def _with_state(rows: QuerySet) -> QuerySet:
+    heard_by = clock.now() - timedelta(seconds=settings.HEARTBEAT_TIMEOUT_S)
     return rows.annotate(
+        silent=Q(online=True, last_seen__lt=heard_by),
         faulted=Exists(Connector.objects.filter(charge_point=OuterRef("cp_id"), status="Faulted")),
         charging=Exists(_live().filter(charge_point=OuterRef("pk"))),
     )

@@ -154,7 +154,7 @@ def _stuck(user: Any, now: datetime) -> list[Stuck]:
         ),
         Stuck("Chargers offline", mine(ChargePoint).filter(online=False).count(), reverse("csms:chargers") + "?show=offline"),
         Stuck(
-            "Chargers silent", mine(ChargePoint).filter(online=True, last_seen__lt=stale).count(), reverse("csms:chargers") + "?show=online"
+            "Chargers silent", mine(ChargePoint).filter(online=True, last_seen__lt=stale).count(), reverse("csms:chargers") + "?show=silent"
         ),
         Stuck("Open faults", mine(ChargerError).filter(resolved_at__isnull=True).count(), rows("csms_chargererror", "open=yes")),
         Stuck(

@@ -182,6 +182,7 @@ STORAGES = {
     },
 }
 LANGUAGE_CODE = "en-in"
+FORMAT_MODULE_PATH = ["voltaro.formats"]
 TIME_ZONE = "Asia/Kolkata"
 USE_TZ = True
 LOGIN_URL = "/sign-in/"

@@ -83,6 +83,7 @@ class QRPayment(Audited):
         ]
         indexes = [
             models.Index(fields=["company", "-id"], name="payment_company"),
+            models.Index(fields=["company", "paid_at"], name="payment_company_day", include=["amount_paid"]),
             models.Index(fields=["connector", "-id"], name="payment_connector"),
             models.Index(fields=["state", "start_deadline"], condition=~Q(state="settled"), name="payment_open"),
             models.Index(fields=["fee_ask_at"], condition=Q(fee__isnull=True), name="payment_fee_unknown"),

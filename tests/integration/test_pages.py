@@ -337,6 +337,10 @@ def test_the_list_of_chargers_is_searched_filtered_and_counted(network):
     assert "VLT-0001" in page and "VLT-0002" in page and "Online <b>1</b>" in page and "Offline <b>1</b>" in page
     assert "VLT-0002" not in om.get("/console/chargers/?show=online").content.decode()
     assert "VLT-0001" not in om.get("/console/chargers/?show=offline").content.decode()
+    assert "VLT-0001" not in om.get("/console/chargers/?show=silent").content.decode()
+    network.kaveri_charger.last_seen = clock.now() - timedelta(minutes=10)
+    network.kaveri_charger.save()
+    assert "VLT-0001" in om.get("/console/chargers/?show=silent").content.decode()
     found = om.get("/console/chargers/", {"q": network.ganga_connector.code.lower()}).content.decode()
     assert "VLT-0002" in found and "VLT-0001" not in found
     assert "No charger is like that" in om.get("/console/chargers/?q=nowhere").content.decode()
