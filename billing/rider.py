@@ -27,7 +27,7 @@ REASONS = {
     "stale": "we heard of the payment too late to start with it",
     "too_little": "the amount was too small to charge with",
     "no_tariff": "no price was set for this charger",
-    "no_energy": "no energy was delivered",
+    "zero_energy": "no energy was delivered",
     "under_a_rupee": "less than one rupee can neither charge nor be sent back",
 }
 

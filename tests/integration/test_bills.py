@@ -7,6 +7,8 @@ from django.db import connection
 
 from billing import bills, ledger, payments, refunds, tariffs
 from billing.models import Bill, JournalEntry, QRPayment, Refund, Tariff
+from csms import metering, starts
+from csms.events import StartReported, StopReported
 from csms.models import IdTag
 from tests import money
 from voltaro import clock
@@ -194,4 +196,30 @@ def test_billed_once_however_many_workers_come_at_once(sandbox, network, bells):
     assert Bill.objects.count() == Refund.objects.count() == JournalEntry.objects.filter(key__startswith="bill:").count() == 1
     assert QRPayment.objects.get().state == "refunding"
     assert refunds.held(payment) == 0
+    assert money.books_are_right()
+
+
+def test_the_whole_way_of_one_rupee_with_the_chargers_own_words(sandbox, network, kaveri_qr):
+    """Scan, permit, StartTransaction with its tag, StopTransaction, bill, refund, settled; the books agree at every step."""
+    payment = money.pay(sandbox, kaveri_qr, 50_000, vpa="asha@okaxis")
+    charger, now = network.kaveri_charger, clock.now()
+    began = starts.start(charger.pk, StartReported(connector_no=1, tag=payment.permit.tag, meter_start_wh=1_000_000, at=now), now)
+    assert (began.status, began.session.limit_wh, began.session.user) == ("Accepted", payment.permit.limit_wh, payment.user)
+    payments.link_due(clock.now(), 10)
+    assert money.books_are_right()
+    clock.shift(1_800)
+    now = clock.now()
+    said = StopReported(transaction_ref=str(began.transaction_id), meter_stop_wh=1_012_345, at=now)
+    metering.stopped(charger.pk, metering.places(charger.cp_id), said, now)
+    assert bills.work_due(clock.now(), 10) == 1 and refunds.work_due(clock.now(), 10) == 1
+    payment.refresh_from_db()
+    bill = payment.bill
+    assert (payment.state, payment.session, bill.billed_wh, bill.energy_charge, bill.gst) == (
+        "settled",
+        began.session,
+        12_345,
+        18_826,
+        3_388,
+    )
+    assert payment.refunds.get().amount_paise == 50_000 - 18_826 - 3_388
     assert money.books_are_right()
