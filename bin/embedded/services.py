@@ -46,6 +46,9 @@ def data_dir(kind: str) -> Path:
     name = hashlib.sha256(f"{ROOT}-{os.geteuid()}".encode()).hexdigest()[:8]
     base = Path(os.environ.get("VOLTARO_DATA") or f"/var/tmp/voltaro-{name}") / kind
     base.mkdir(parents=True, exist_ok=True)
+    for path in (base, base.parent):
+        if path.stat().st_uid != os.geteuid():  # the name can be guessed: somebody else may have been there first
+            sys.exit(f"{path} belongs to another user. Name a folder of your own in VOLTARO_DATA.")
     if os.geteuid() == 0:
         for path in (base, base.parent):
             path.chmod(0o711)
