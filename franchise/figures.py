@@ -15,7 +15,7 @@ from franchise.rules.gate import REASONS
 Status = CommissionLedgerEntry.Status
 DAYS = 30
 # A chart's drawing board, in its own units.
-WIDE, HIGH, FOOT, HEAD = 600, 130, 18, 18
+WIDE, HIGH, FOOT, HEAD = 600, 134, 24, 26
 CURVE_WIDE, CURVE_HIGH = 600, 180
 
 
@@ -64,8 +64,8 @@ def bars(days: list[Day], field: str) -> dict[str, Any]:
         drawn.append(
             {"x": n * step + 2, "y": HIGH - high, "w": step - 4, "h": high, "mid": n * step + step // 2, "day": day, "value": value}
         )
-    labels = [bar for n, bar in enumerate(reversed(drawn)) if n % 7 == 0]
-    return {"bars": drawn, "labels": labels, "wide": WIDE, "high": HIGH + FOOT, "base": HIGH, "label_y": HIGH + 14, "top": top}
+    labels = [bar for n, bar in enumerate(reversed(drawn)) if n % 10 == 0]
+    return {"bars": drawn, "labels": labels, "wide": WIDE, "high": HIGH + FOOT, "base": HIGH, "label_y": HIGH + 19, "top": top}
 
 
 def curve(columns: dict[str, list[Any]]) -> dict[str, Any] | None:

@@ -222,7 +222,7 @@ def _check(wish: Wish) -> None:
     for name in ("share_bp", "tds_bp"):
         value = getattr(wish, name)
         if value is not None and not 0 <= value <= 10_000:
-            wrong.append(f"{name.split('_')[0].title()} must be between 0 and 100 percent.")
+            wrong.append(f"{'The share' if name == 'share_bp' else 'TDS'} must be between 0 and 100 percent.")
     if wish.fee_borne_by is not None and wish.fee_borne_by not in Contract.FeeBorneBy.values:
         wrong.append(f"The fee is borne by {' or '.join(Contract.FeeBorneBy.values)}, not by {wish.fee_borne_by}.")
     if wish.password and not wish.username:
