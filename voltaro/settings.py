@@ -236,7 +236,7 @@ DIRECT_TRANSFERS_ENABLED = env.bool("DIRECT_TRANSFERS_ENABLED", True)
 # From the sharing of a session to the earliest payout of it.
 PAYOUT_DELAY_S = env.int("PAYOUT_DELAY_S", 0)
 SESSION_SILENCE_S = env.int("SESSION_SILENCE_S", 3 * 3600)  # a live session nobody speaks of any more is ended
-STOP_LEAD_S = env.int("STOP_LEAD_S", 3)  # what a stop takes to reach the charger and to be obeyed
+STOP_LEAD_S = env.int("STOP_LEAD_S", 2)  # what a stop takes to reach the charger and to be obeyed
 COMMAND_TIMEOUT_S = env.int("COMMAND_TIMEOUT_S", 30)
 MAX_FRAME_BYTES = env.int("MAX_FRAME_BYTES", 256 * 1024)
 CHARGER_LOCK_TIMEOUT_MS = 3_000

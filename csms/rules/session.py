@@ -39,7 +39,7 @@ class Limits:
     max_resume_gap_s: int = 900
     max_disconnects_without_progress: int = 3
     silence_s: int = 3 * 3600
-    stop_lead_s: float = 3.0
+    stop_lead_s: float = 2.0
 
 
 @dataclass(frozen=True)
