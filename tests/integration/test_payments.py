@@ -284,6 +284,27 @@ def test_two_riders_pay_one_connector_in_the_same_instant(sandbox, network, bell
     assert money.books_are_right()
 
 
+@pytest.mark.django_db(transaction=True)
+def test_webhook_and_poll_bring_the_same_payment_in_the_same_instant(sandbox, network, bells):
+    code = money.real_qr(network.kaveri_connector)
+    entity = {"id": "pay_Asha0000000001", "amount": 50_000, "currency": "INR", "status": "captured", "vpa": "asha@ybl"}
+    gate, taken = threading.Barrier(3), []
+
+    def take():
+        gate.wait()
+        try:
+            taken.append(payments.take(code.pk, entity, clock.now()).pk)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=take) for _ in range(3)]
+    [thread.start() for thread in threads]
+    [thread.join() for thread in threads]
+    assert taken == [QRPayment.objects.get().pk] * 3
+    assert IdTag.objects.count() == 1
+    assert money.books_are_right()
+
+
 def test_an_under_a_rupee_payment_ends_as_a_remainder(network, kaveri_qr):
     entity = {"id": "pay_Half0000000000", "amount": 50, "currency": "INR", "status": "captured", "fee": 0, "tax": 0}
     payment = payments.take(kaveri_qr.pk, entity, clock.now())
