@@ -131,6 +131,8 @@ def _read(answer: httpx.Response, what: str, lost: type[Exception]) -> dict[str,
     status = answer.status_code
     if answer.is_success and isinstance(said, dict):
         return said
+    if answer.is_success and lost is TryAgain and answer.text.strip() == "null":
+        return {}  # what a list by an id that is not there answers
     log.warning("razorpay %s: HTTP %s%s", what, status, "" if isinstance(said, dict) else ", not a JSON object")
     error = said.get("error") if isinstance(said, dict) else None
     error = error if isinstance(error, dict) else {}

@@ -186,3 +186,8 @@ def test_a_list_is_read_page_by_page(play, monkeypatch):
     pages = iter([[{"id": str(n)} for n in range(100)], [{"id": "last"}]])
     monkeypatch.setattr(razorpay.Client, "get", lambda self, *_, **query: {"items": next(pages), "asked": query})
     assert len(razorpay.payment_refunds("pay_Asha0000000001")) == 101
+
+
+def test_a_list_by_an_id_that_is_not_there_is_empty(play):
+    play.answer = (200, b"null")
+    assert razorpay.transfers_of_settlement("setl_00000000000000") == []
