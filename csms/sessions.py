@@ -24,7 +24,7 @@ from voltaro.jobs import ring
 # What a reading writes; `_CHANGED` adds what only a transition or an end touches.
 _PROGRESS = (
     "state", "meter_start_wh", "meter_last_wh", "segment_start_wh", "segments_wh", "pending_wh", "energy_wh", "last_power_w",
-    "peak_power_w", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "stop_due_at", "flags",
+    "peak_power_w", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at", "flags",
     "disconnects_without_progress",
 )  # fmt: skip
 _TRANSITION = (
@@ -34,7 +34,8 @@ _TRANSITION = (
 # Named alike in the rule's snapshot and in the row.
 _ALIKE = (
     "suspended_at", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at", "reported_wh",
-    "overrun_wh", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "stop_due_at", "disconnects_without_progress",
+    "overrun_wh", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at",
+    "disconnects_without_progress",
 )  # fmt: skip
 _QUIET = {Verdict.PROGRESS, Verdict.LATE, Verdict.NOT_YET, Verdict.ALREADY_ENDED, Verdict.ALREADY_SUSPENDED}
 # Stops asked at the limit, when the charger does not obey: again after this long, this often.
@@ -60,6 +61,7 @@ def snapshot(row: ChargingSession, max_power_w: int) -> Session:
         max_power_w=max_power_w,
         last_activity_at=row.last_activity_at,
         metered_at=row.metered_at,
+        register_at=row.register_at,
         suspended_at=row.suspended_at,
         resumed_at=row.resumed_at,
         resume_count=row.resume_count,

@@ -124,6 +124,7 @@ def _create(
         start_time=at,
         started_at=now,
         metered_at=said.at,
+        register_at=now,
         last_activity_at=now,
         meter_start_wh=began.start_wh,
         meter_last_wh=began.last_wh,

@@ -44,7 +44,8 @@ class ChargingSession(Audited):
     resume_count = models.PositiveIntegerField(default=0)
     disconnects_without_progress = models.PositiveIntegerField(default=0)
     last_activity_at = models.DateTimeField(default=clock.now)
-    metered_at = models.DateTimeField(null=True, blank=True, help_text="The charger's time of its last reading.")
+    metered_at = models.DateTimeField(null=True, blank=True, help_text="The charger's time of its last believed reading.")
+    register_at = models.DateTimeField(null=True, blank=True, help_text="When we last heard a register that was believed.")
     stop_reason = models.CharField(max_length=40, blank=True)
     stop_reason_raw = models.CharField(max_length=100, blank=True)
     # Energy. `energy_wh` is what counts (segments, plausible); `reported_wh` is the plain register difference.

@@ -51,6 +51,7 @@ class Session:
     max_power_w: int
     last_activity_at: datetime
     metered_at: datetime | None = None
+    register_at: datetime | None = None
     suspended_at: datetime | None = None
     resumed_at: datetime | None = None
     resume_count: int = 0
@@ -133,13 +134,15 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     meter, said = meters.advance(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
     progressed = meter.energy_wh > session.meter.energy_wh
     flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
+    believed = said not in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED, meters.Verdict.UNKNOWN)
     resumed = session.state == State.SUSPENDED
     after = replace(
         session,
         state=State.RUNNING,
         meter=meter,
         last_activity_at=now,
-        metered_at=event.at or session.metered_at,
+        metered_at=(event.at if believed else None) or session.metered_at,
+        register_at=now if believed else session.register_at,
         suspended_at=None,
         resumed_at=now if resumed else session.resumed_at,
         resume_count=session.resume_count + resumed,
@@ -154,8 +157,9 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
 
 
 def _elapsed_s(session: Session, at: datetime | None, now: datetime) -> float:
-    """What may have passed since the last reading: the larger of both clocks (a queue kept offline arrives all at once)."""
-    heard_s = (now - session.last_activity_at).total_seconds()
+    """What may have passed since the last register that was believed, which need not be the last reading (one may bring
+    only power, or a spike): the larger of both clocks, as a queue kept offline arrives all at once."""
+    heard_s = (now - (session.register_at or session.last_activity_at)).total_seconds()
     said_s = (at - session.metered_at).total_seconds() if at and session.metered_at else 0.0
     return max(heard_s, min(said_s, 7 * 24 * 3600), 0.0)
 
@@ -169,7 +173,9 @@ def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> d
     if session.limit_wh is not None:
         left_s = meters.seconds_to_limit(session.meter.energy_wh, session.limit_wh, session.power_w)
         if left_s is not None and left_s < 7 * 24 * 3600:
-            due.append(now + timedelta(seconds=max(0.0, left_s - limits.stop_lead_s)))
+            # A reading without a register says nothing of what flowed since the last one.
+            known_at = max(session.register_at or now, session.resumed_at or session.register_at or now)
+            due.append(max(now, known_at + timedelta(seconds=left_s - limits.stop_lead_s)))
     return min(due, default=None)
 
 

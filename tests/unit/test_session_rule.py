@@ -1,0 +1,242 @@
+"""The life of a session as a pure rule: every event in every state has a verdict, and STOPPED is the end."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from csms.rules import session as rule
+from csms.rules.meter import begin
+from csms.rules.session import Limits, Lost, Measured, Session, State, Stopped, TimePassed, Verdict, step, stop_due_at
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+LIMITS = Limits()
+STATES = list(State)
+POWER_W = 60_000
+
+
+def after(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def a_session(state: State = State.RUNNING, **fields) -> Session:
+    """A session of a 60 kW connector whose register said 10,000 Wh at the start and was last heard at noon."""
+    given = {"meter": begin(10_000), "max_power_w": POWER_W, "last_activity_at": NOON, "register_at": NOON, **fields}
+    if state == State.SUSPENDED:
+        given.setdefault("suspended_at", NOON)
+    if state == State.STOPPED:
+        given.setdefault("ended_at", NOON)
+    return Session(state=state, **given)
+
+
+def play(session: Session, *said: tuple[float, rule.Event]) -> tuple[Session, list[Verdict]]:
+    """The session after these events, each at its second after noon."""
+    verdicts = []
+    for seconds, event in said:
+        session, verdict = step(session, event, after(seconds), LIMITS)
+        verdicts.append(verdict)
+    return session, verdicts
+
+
+# -- every event in every state -------------------------------------------------------------------------------------
+EVENTS = [
+    Measured(),
+    Measured(at=after(9), register_wh=10_100, power_w=50_000, soc_pct=40),
+    Measured(register_wh=-5),
+    Measured(register_wh=0),
+    Measured(register_wh=2**53 - 1, power_w=9_999_999),
+    Stopped(at=after(9)),
+    Stopped(at=after(9), register_wh=10_100),
+    Stopped(at=after(-9_000_000), register_wh=-1, reason="PowerLoss"),
+    Stopped(at=after(9), register_wh=0, inferred=True),
+    Lost(),
+    Lost("booted"),
+    TimePassed(),
+]
+
+
+@pytest.mark.parametrize("state", STATES)
+@pytest.mark.parametrize("event", EVENTS, ids=repr)
+@pytest.mark.parametrize("seconds", [-3600, 0, 10, 180, 901, 4 * 3600, 400 * 86_400])
+def test_every_event_in_every_state_gets_a_verdict(state, event, seconds):
+    before = a_session(state, limit_wh=500, limit_at=after(600))
+    now, verdict = step(before, event, after(seconds), LIMITS)
+    assert isinstance(verdict, Verdict)
+    assert now.meter.energy_wh >= before.meter.energy_wh
+    assert now.live or (now.ended_at is not None and now.stop_due_at is None)
+    if state == State.STOPPED:
+        assert now == before and verdict in (Verdict.LATE, Verdict.ALREADY_ENDED)
+
+
+moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
+maybe_moments = st.one_of(st.none(), moments)
+powers = st.one_of(st.none(), st.integers(0, 10_000_000))
+any_event = st.one_of(
+    st.builds(Measured, maybe_moments, st.one_of(st.none(), st.integers(-10, 2**53)), powers, st.one_of(st.none(), st.integers(0, 100))),
+    st.builds(Stopped, moments, st.one_of(st.none(), st.integers(-10, 2**53)), inferred=st.booleans()),
+    st.builds(Lost),
+    st.builds(TimePassed),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2_000), any_event), max_size=25), st.one_of(st.none(), st.integers(0, 50_000)))
+def test_any_life_ends_once_and_counts_no_more_than_can_have_flowed(said, limit_wh):
+    session, seconds, ended = a_session(State.STARTED, limit_wh=limit_wh), 0, None
+    for gap, event in said:
+        seconds += gap
+        session, verdict = step(session, event, after(seconds), LIMITS)
+        if ended is not None:
+            assert session == ended
+            assert verdict in (Verdict.LATE, Verdict.ALREADY_ENDED)
+        elif not session.live:
+            ended = session
+            assert verdict in (Verdict.ENDED, Verdict.STALE_RECONNECT)
+            assert session.overrun_wh == (max(0, session.meter.energy_wh - limit_wh) if limit_wh is not None else 0)
+
+
+# -- readings --------------------------------------------------------------------------------------------------------
+def test_a_start_runs_with_its_first_reading():
+    session, verdicts = play(a_session(State.STARTED), (30, Measured(register_wh=10_400, power_w=50_000)))
+    assert verdicts == [Verdict.PROGRESS]
+    assert (session.state, session.meter.energy_wh, session.power_w, session.last_activity_at) == (State.RUNNING, 400, 50_000, after(30))
+
+
+def test_a_charge_of_zero_percent_is_what_chargers_say_who_do_not_know():
+    session, _ = play(a_session(), (10, Measured(soc_pct=55)), (20, Measured(soc_pct=0)))
+    assert session.soc_pct == 55
+
+
+def test_Q100_a_dropout_at_full_power_loses_nothing():
+    """One sample a minute at 60 kW: after a dropout two minutes' energy arrives in one reading."""
+    session, _ = play(a_session(), *((60 * minute, Measured(register_wh=10_000 + 1_000 * minute)) for minute in (1, 2, 3)))
+    session, _ = play(session, (240, Measured(register_wh=0)), (300, Measured(register_wh=15_000)), (360, Measured(register_wh=16_000)))
+    assert session.meter.energy_wh == 6_000
+    assert "suspect" in session.flags
+
+
+def test_readings_of_power_alone_do_not_make_the_register_implausible():
+    """Power every 10 s and the register every 5 minutes, as some chargers have it."""
+    session = a_session()
+    for seconds in range(10, 1_201, 10):
+        register_wh = 10_000 + seconds * POWER_W // 3600 if seconds % 300 == 0 else None
+        session, _ = play(session, (seconds, Measured(at=after(seconds), register_wh=register_wh, power_w=POWER_W)))
+    assert session.meter.energy_wh == 20_000
+    assert not session.flags
+
+
+def test_a_queue_kept_offline_is_believed_by_the_chargers_clock():
+    session = a_session(metered_at=NOON)
+    session, _ = play(session, *((600, Measured(at=after(60 * minute), register_wh=10_000 + 900 * minute)) for minute in range(1, 11)))
+    assert session.meter.energy_wh == 9_000
+
+
+def test_Q101_readings_after_the_end_are_late_and_count_nothing():
+    ended, _ = play(a_session(), (10, Stopped(at=after(10), register_wh=10_100)))
+    session, verdicts = play(ended, (20, Measured(register_wh=10_400)))
+    assert (session, verdicts) == (ended, [Verdict.LATE])
+
+
+# -- lost and found ---------------------------------------------------------------------------------------------------
+def test_a_lost_session_resumes_with_its_next_reading():
+    session, verdicts = play(a_session(), (10, Lost()), (100, Measured(register_wh=11_000)))
+    assert verdicts == [Verdict.SUSPENDED, Verdict.RESUMED]
+    assert (session.state, session.resume_count, session.resumed_at, session.suspended_at) == (State.RUNNING, 1, after(100), None)
+    assert session.disconnects_without_progress == 0
+
+
+def test_losing_it_twice_counts_once():
+    session, verdicts = play(a_session(), (10, Lost()), (11, Lost("booted")))
+    assert verdicts == [Verdict.SUSPENDED, Verdict.ALREADY_SUSPENDED]
+    assert (session.disconnects_without_progress, session.suspended_at) == (1, after(10))
+
+
+def test_a_gap_of_exactly_the_limit_resumes_and_a_second_more_does_not():
+    lost, _ = play(a_session(), (1, Lost()))
+    resumed, verdicts = play(lost, (LIMITS.max_resume_gap_s, Measured(register_wh=10_500)))
+    assert verdicts == [Verdict.RESUMED] and resumed.live
+    stale, verdicts = play(lost, (LIMITS.max_resume_gap_s + 1, Measured(register_wh=10_500)))
+    assert verdicts == [Verdict.STALE_RECONNECT]
+    assert (stale.stop_reason, stale.meter.energy_wh, stale.end_time, "inferred" in stale.flags) == ("STALE_RECONNECT", 0, NOON, True)
+
+
+def test_flapping_without_progress_ends_the_session():
+    session, register = a_session(), Measured(register_wh=10_000)
+    for turn in range(LIMITS.max_disconnects_without_progress):
+        session, verdicts = play(session, (20 * turn, Lost()), (20 * turn + 10, register))
+        assert verdicts == [Verdict.SUSPENDED, Verdict.RESUMED]
+    session, verdicts = play(session, (100, Lost()))
+    assert (verdicts, session.stop_reason) == ([Verdict.ENDED], "FLAPPING")
+
+
+def test_flapping_with_progress_goes_on():
+    session = a_session()
+    for turn in range(1, 10):
+        session, _ = play(session, (20 * turn, Lost()), (20 * turn + 10, Measured(register_wh=10_000 + 100 * turn)))
+    assert session.live and session.resume_count == 9
+
+
+# -- the clock ---------------------------------------------------------------------------------------------------------
+def test_suspended_too_long_ends_and_not_a_second_sooner():
+    lost, _ = play(a_session(), (0, Lost()))
+    assert play(lost, (LIMITS.disconnect_timeout_s - 1, TimePassed()))[1] == [Verdict.NOT_YET]
+    session, verdicts = play(lost, (LIMITS.disconnect_timeout_s, TimePassed()))
+    assert (verdicts, session.stop_reason) == ([Verdict.ENDED], "DISCONNECT_TIMEOUT")
+
+
+def test_silence_ends_what_runs_on_paper_only():
+    assert play(a_session(), (LIMITS.silence_s - 1, TimePassed()))[1] == [Verdict.NOT_YET]
+    session, verdicts = play(a_session(), (LIMITS.silence_s, TimePassed()))
+    assert (verdicts, session.stop_reason, session.end_time) == ([Verdict.ENDED], "SILENCE", NOON)
+
+
+# -- the stop ---------------------------------------------------------------------------------------------------------
+def test_a_stop_says_what_was_reported_and_what_counts():
+    session, _ = play(a_session(limit_wh=300), (20, Stopped(at=after(18), register_wh=10_320, reason="Remote")))
+    assert (session.meter.energy_wh, session.reported_wh, session.overrun_wh, session.end_time) == (320, 320, 20, after(18))
+    assert (session.state, session.stop_reason, session.power_w, session.stop_due_at) == (State.STOPPED, "Remote", 0, None)
+
+
+def test_Q95_a_stop_below_the_start_charges_nothing_and_is_suspect():
+    session, _ = play(a_session(), (20, Stopped(at=after(18), register_wh=50)))
+    assert (session.meter.energy_wh, session.reported_wh, session.flags) == (0, -9_950, {"suspect"})
+
+
+def test_a_session_without_one_reading_is_counted_from_start_and_stop():
+    session, _ = play(a_session(State.STARTED), (1_800, Stopped(at=after(1_800), register_wh=38_000)))
+    assert (session.meter.energy_wh, session.flags) == (28_000, frozenset())
+
+
+# -- ahead of the limit ------------------------------------------------------------------------------------------------
+def test_the_stop_is_due_ahead_of_the_limit_by_the_lead():
+    session, _ = play(a_session(limit_wh=1_000), (30, Measured(register_wh=10_400, power_w=60_000)))
+    assert session.stop_due_at == after(30 + 36 - LIMITS.stop_lead_s)
+
+
+def test_a_reading_of_power_alone_does_not_put_the_stop_off():
+    session, _ = play(a_session(limit_wh=1_000), (30, Measured(register_wh=10_400, power_w=60_000)))
+    again, _ = play(session, (50, Measured(power_w=60_000)))
+    assert again.stop_due_at == session.stop_due_at
+    faster, _ = play(session, (50, Measured(power_w=120_000)))
+    assert faster.stop_due_at == after(50)  # 600 Wh at 120 kW since the register was read: it is time
+
+
+def test_the_time_a_session_was_away_is_not_counted_as_charging():
+    session, _ = play(a_session(limit_wh=1_000), (30, Measured(register_wh=10_400, power_w=60_000)), (40, Lost()))
+    session, _ = play(session, (200, Measured(power_w=60_000)))
+    assert session.stop_due_at == after(200 + 36 - LIMITS.stop_lead_s)
+
+
+def test_at_the_limit_the_stop_is_due_now_and_without_power_never():
+    session, _ = play(a_session(limit_wh=400), (30, Measured(register_wh=10_400, power_w=60_000)))
+    assert session.stop_due_at == after(30)
+    idle, _ = play(a_session(limit_wh=400), (30, Measured(register_wh=10_100, power_w=0)))
+    assert idle.stop_due_at is None
+
+
+def test_the_earlier_of_both_limits_counts():
+    session = replace(a_session(limit_wh=1_000, limit_at=after(20)), power_w=60_000)
+    assert stop_due_at(session, NOON, LIMITS) == after(20)
+    assert stop_due_at(replace(session, limit_wh=10), NOON, LIMITS) == NOON
+    assert stop_due_at(replace(session, limit_wh=None, limit_at=None), NOON, LIMITS) is None
