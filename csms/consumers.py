@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
+from accounts.actor import acting
 from csms import credentials, dispatch, doors, live, sessions, stations, threads
 from csms.charge_point import ChargePoint
 from csms.dispatch import Changed, Effect, MaySend, Reply, StopPlanned
@@ -180,7 +181,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
 
     def _stop_now(self, session_id: int) -> None:
         self._timers.pop(session_id, None)
-        self._background(threads.run(sessions.stop_if_due, session_id, clock.now()))
+        self._background(threads.run(_stop_if_due, session_id))
 
     # -- commands ------------------------------------------------------------------------------------------------
     def wake(self) -> None:
@@ -215,6 +216,11 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     async def close_for(self, reason: str, code: int) -> None:
         self._close_reason = self._close_reason or reason
         await self.close(code)
+
+
+def _stop_if_due(session_id: int) -> None:
+    with acting("worker", "limit timer"):
+        sessions.stop_if_due(session_id, clock.now())
 
 
 def _admit(name: str, authorization: bytes | None) -> tuple[Known | None, str]:

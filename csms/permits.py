@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from accounts import audit
 from accounts.models import Company, User
@@ -20,6 +20,8 @@ from voltaro.jobs import ring
 
 # ConnectionTimeOut is often 60 s: after that the charger has forgotten our request.
 ASK_AGAIN_S = 65
+# How long a charger that accepted may take from plugging in to its start.
+START_ITSELF_S = 10
 STATUSES_THAT_MAY_START = {"Available", "Preparing", "Finishing", "SuspendedEVSE", "SuspendedEV", "Unknown", ""}
 
 
@@ -84,13 +86,23 @@ def revoke(permit_id: int, reason: str) -> bool:
 
 
 def wake(connector_ids: list[UUID], why: str) -> int:
-    """Something changed at these connectors (plugged in, back online): ask for their waiting permits now."""
-    woken = IdTag.objects.filter(
-        connector_id__in=connector_ids, kind=IdTag.Kind.ONE_TIME, state=IdTag.State.READY, start_until__gt=clock.now()
-    ).update(ask_at=clock.now())
-    if woken:
+    """Somebody plugged in at these connectors: ask for their waiting permits, soon.
+
+    A charger that has accepted our request and still holds it starts by itself in a moment; asked twice, some start twice.
+    """
+    now = clock.now()
+    held = Command.objects.filter(
+        permit=OuterRef("pk"),
+        action="RemoteStartTransaction",
+        state=CommandState.ACCEPTED,
+        answered_at__gt=now - timedelta(seconds=ASK_AGAIN_S),
+    )
+    waiting = IdTag.objects.filter(connector_id__in=connector_ids, kind=IdTag.Kind.ONE_TIME, state=IdTag.State.READY, start_until__gt=now)
+    asked = waiting.filter(~Exists(held)).update(ask_at=now)
+    later = waiting.filter(Exists(held)).update(ask_at=now + timedelta(seconds=START_ITSELF_S))
+    if asked:
         ring("permit.ask")
-    return woken
+    return asked + later
 
 
 def to_ask(now: datetime) -> QuerySet[IdTag]:

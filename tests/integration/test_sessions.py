@@ -102,6 +102,19 @@ def test_the_charger_may_start_under_a_tag_of_its_own_after_our_request(charger,
     assert session.permit == permit and session.flags == ["tag_changed"]
 
 
+def test_plugging_in_asks_again_but_not_twice_while_the_charger_holds_our_request(charger, permit):
+    permits.ask_due(clock.now(), 10)
+    charger.raw(json.dumps([3, charger.command()[0], {"status": "Rejected"}]))
+    charger.status("Preparing")
+    assert permits.ask_due(clock.now(), 10) == 1  # it had refused: asked at once
+    charger.accept(charger.command()[0])
+    charger.status("Preparing")
+    assert permits.ask_due(clock.now(), 10) == 0  # it accepted: it starts by itself in a moment
+    clock.shift(11)
+    assert permits.ask_due(clock.now(), 10) == 1
+    assert charger.command()[1] == "RemoteStartTransaction"
+
+
 def test_one_charger_cannot_stop_another_ones_session(charger, permit, network):
     charger.start(tag=permit.tag, meter=0)
     ganga = Charger(network.ganga_charger)
