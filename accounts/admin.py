@@ -92,7 +92,8 @@ class PersonAdmin(UserAdmin, ScopedAdmin):
 
     @admin.display(description="Roles")
     def roles(self, person: User) -> str:
-        return ", ".join(f"{m.get_role_display()} ({m.company.name})" for m in person.memberships.all()) or "Rider"
+        roles = [f"{m.get_role_display()} ({m.company.name})" for m in person.memberships.all()]
+        return ", ".join(["Superuser"] * person.is_superuser + roles) or "Rider"
 
     @admin.display(description="Phone")
     def masked_phone(self, person: User) -> str:

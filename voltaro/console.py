@@ -13,12 +13,15 @@ from django.utils import timezone
 
 from accounts.models import Company
 from accounts.roles import companies_of, sees_everything
+from billing import webhooks
 from billing.models import Difference, QRPayment, Refund, WebhookEvent
 from csms.models import ChargePoint, ChargerError, ChargingSession, Command, Connector, SessionState
 from franchise.models import CommissionLedgerEntry, Payout
 from voltaro import clock
 
 DAYS = 14
+# Webhooks that never became rows (billing/webhooks.py).
+REFUSED = {"bad_signature": "with a wrong signature", "too_big": "too large", "unreadable": "unreadable"}
 # A chart's drawing board, in its own units.
 WIDE, HIGH, FOOT = 560, 150, 18
 
@@ -57,6 +60,7 @@ def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         energy_bars=_bars(days, "energy_wh"),
         money_bars=_bars(days, "billed"),
         stuck=[item for item in _stuck(user, now) if item.count],
+        refused=[(REFUSED[why], n) for why, n in webhooks.refused_counts().items() if n] if sees_everything(user) else [],
     )
     return context
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from billing import webhooks
 from billing.models import Account, Posting, QRPayment, Refund, WebhookEvent
 from csms.models import ChargePoint, ChargingSession, Command, SessionState
 from voltaro import clock
@@ -72,6 +73,9 @@ class _Collector:
             "state",
             dict(WebhookEvent.objects.filter(pk__in=newest).values_list("state").annotate(Count("pk")).order_by()),
             ("new", "done", "ignored", "failed"),
+        )
+        yield _by(
+            "voltaro_webhooks_refused", "Webhooks refused at the door, by reason.", "reason", webhooks.refused_counts(), webhooks.REFUSALS
         )
         # Read from the books: the account's own index, however many sessions there are.
         overrun = Posting.objects.filter(account=Account.OVERRUN_GIVEN).aggregate(n=Count("pk"), paise=Sum("amount_paise"))

@@ -13,6 +13,7 @@
   }
   const zone = "Asia/Kolkata";
   const minutes = new Intl.DateTimeFormat("en-IN", { timeZone: zone, hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+  const seconds = new Intl.DateTimeFormat("en-IN", { timeZone: zone, hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   const moment = new Intl.DateTimeFormat("en-IN", { timeZone: zone, day: "numeric", month: "short", hour: "2-digit", minute: "2-digit", second: "2-digit", hourCycle: "h23" });
   function draw(data) {
     const columns = [data.at, data.power_w.map(function (w) { return w === null ? null : w / 1000; }),
@@ -26,7 +27,7 @@
       scales: { kW: { range: function (u, low, high) { return [0, Math.max(1, (high || 0) * 1.1)]; } },
                 kWh: { range: function (u, low, high) { return [0, Math.max(0.1, (high || 0) * 1.1)]; } } },
       tzDate: function (at) { return uPlot.tzDate(new Date(at * 1000), zone); },
-      axes: [axis({ values: function (u, splits) { return splits.map(function (at) { return minutes.format(at * 1000); }); } }), axis({ scale: "kW", label: "kW", labelSize: 18, size: 48 }), axis({ scale: "kWh", label: "kWh", labelSize: 18, side: 1, size: 48, grid: { show: false } })],
+      axes: [axis({ values: function (u, splits) { const words = splits.length > 1 && splits[1] - splits[0] < 60 ? seconds : minutes; return splits.map(function (at) { return words.format(at * 1000); }); } }), axis({ scale: "kW", label: "kW", labelSize: 18, size: 48 }), axis({ scale: "kWh", label: "kWh", labelSize: 18, side: 1, size: 48, grid: { show: false } })],
       series: [{ label: "Time", value: function (u, at) { return at === null ? "–" : moment.format(at * 1000); } },
         { label: "Power", scale: "kW", stroke: colour("--vt-brand"), width: 2, spanGaps: true, value: function (u, v) { return v === null ? "–" : v.toFixed(1) + " kW"; } },
         { label: "Energy", scale: "kWh", stroke: colour("--vt-warn"), width: 2, spanGaps: true, value: function (u, v) { return v === null ? "–" : v.toFixed(3) + " kWh"; } }],

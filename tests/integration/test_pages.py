@@ -501,6 +501,12 @@ def test_the_home_counts_today_and_what_is_stuck(network):
     assert "8.000" in page and "Refunds that failed" in page and "Chargers offline" in page
 
 
+def test_a_forged_webhook_is_visible_to_the_admin(network):
+    Client().post("/webhooks/razorpay/", b"{}", content_type="application/json", HTTP_X_RAZORPAY_SIGNATURE="forged")
+    assert "1 with a wrong signature" in signed_in(network.admin).get("/admin/").content.decode()
+    assert 'voltaro_webhooks_refused{reason="bad_signature"} 1.0' in Client().get("/metrics").content.decode()
+
+
 def test_the_home_costs_the_same_with_full_tables(network):
     om = signed_in(network.om)
     om.get("/admin/")
