@@ -56,7 +56,7 @@ def read(raw: bytes) -> Frame | Unreadable:
     """Parse one frame, repairing what can be repaired; never raises."""
     notes: list[str] = []
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode("utf-8-sig")  # a byte order mark is no reason
     except UnicodeDecodeError:
         text = raw.decode("utf-8", "replace")
         notes.append("not UTF-8")
