@@ -128,13 +128,14 @@ def _object(schema: dict[str, Any]) -> Node:
 
 def _array(schema: dict[str, Any], name: str) -> Node:
     item = _build(schema.get("items", {}), name)
+    fewest = schema.get("minItems", 0)
 
     def node(value: Any, path: str, out: Repaired) -> Any:
         if not isinstance(value, list):
             _note(out, path, "", "single value where a list is due")
             value = [value]
-        found = [item(one, path, out) for one in value]
-        return [one for one in found if one is not _MISSING]
+        found = [one for given in value if (one := item(given, path, out)) is not _MISSING]
+        return found if len(found) >= fewest else _MISSING
 
     return node
 
@@ -239,4 +240,4 @@ def _measurand_of_phase(text: str, allowed: frozenset[str]) -> str | None:
 
 def _note(out: Repaired, path: str, key: Any, what: str) -> None:
     if len(out.notes) < 12:
-        out.notes.append(f"{path}{str(key)[:40]}".rstrip(".") + f": {what}")
+        out.notes.append(f"{path}{clean(str(key)[:40])}".rstrip(".") + f": {what}")
