@@ -1,5 +1,6 @@
 """Makes the project's own virtual environment. Standard library only: nothing else is there yet."""
 
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -23,9 +24,19 @@ def enter(script: str, *, dev: bool = False) -> None:
     wanted = ["requirements.txt", "requirements-dev.txt"] if dev else ["requirements.txt"]
     stamp = VENV / ("stamp-dev" if dev else "stamp")
     state = hashlib.sha256(b"".join((ROOT / name).read_bytes() for name in wanted) + sys.version.encode()).hexdigest()
-    if not (stamp.exists() and stamp.read_text() == state and PYTHON.exists()):
-        _install(wanted)
-        stamp.write_text(state)
+
+    def ready() -> bool:
+        return stamp.exists() and stamp.read_text() == state and PYTHON.exists()
+
+    if not ready():
+        with open(ROOT / "requirements.txt") as lock:  # one at a time: bin/run and bin/test may begin together
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not ready():
+                try:
+                    _install(wanted)
+                except KeyboardInterrupt:
+                    sys.exit("\n[setup] interrupted; start it again to go on.")
+                stamp.write_text(state)
     if Path(sys.prefix).resolve() != VENV.resolve():
         os.execv(PYTHON, [str(PYTHON), script, *sys.argv[1:]])
 
@@ -33,7 +44,7 @@ def enter(script: str, *, dev: bool = False) -> None:
 def _install(wanted: list[str]) -> None:
     began = time.monotonic()
     print(f"[setup] making {VENV} and installing {' and '.join(wanted)} (about half a minute) ...", flush=True)
-    if not PYTHON.exists():
+    if not PYTHON.exists() or not (VENV / "bin" / "pip").exists():
         made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         if made.returncode != 0:  # Debian without python3-venv has no ensurepip: make it bare, use the system's pip on it
             subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", str(VENV)], check=True)

@@ -116,17 +116,9 @@ class Services:
         binaries = self._postgres_binaries()
         data = self.base / "pg"
         as_user = _unprivileged()
-        data.mkdir(exist_ok=True, mode=0o700)
-        if as_user:
-            os.chown(data, as_user["user"], as_user["group"])
         env = {"PATH": "/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
         if not (data / "PG_VERSION").exists():
-            how = ("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
-            command = [binaries / "initdb", "-D", data, "-U", "voltaro", *how]
-            made = subprocess.run(command, capture_output=True, cwd="/", env=env, **as_user)
-            if made.returncode != 0:
-                shutil.rmtree(data, ignore_errors=True)
-                sys.exit(f"[services] initdb failed: {made.stderr.decode(errors='replace').strip()}")
+            self._initdb(binaries, data, env, as_user)
         options = {"listen_addresses": "", "unix_socket_directories": str(data), "max_connections": "200", "shared_buffers": "128MB"}
         if not self.durable:  # a test's cluster is thrown away
             options |= {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -147,6 +139,23 @@ class Services:
             except psycopg.OperationalError:
                 time.sleep(0.05)
         sys.exit(f"[services] PostgreSQL took longer than a minute to start; its log is {log}")
+
+    def _initdb(self, binaries: Path, data: Path, env: dict[str, str], as_user: dict[str, Any]) -> None:
+        """A new cluster, made beside its place and then moved there: one interrupted half-way is never taken for whole."""
+        making = self.base / "pg.new"
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir(mode=0o700)
+        if as_user:
+            os.chown(making, as_user["user"], as_user["group"])
+        how = ("-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions")
+        command = [binaries / "initdb", "-D", making, "-U", "voltaro", *how]
+        made = subprocess.run(command, capture_output=True, cwd="/", env=env, **as_user)
+        if made.returncode != 0:
+            shutil.rmtree(making, ignore_errors=True)
+            sys.exit(f"[services] initdb failed: {made.stderr.decode(errors='replace').strip()}")
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(data)
+        making.rename(data)
 
     def _postgres_binaries(self) -> Path:
         # Found, not imported: importing that package makes a run-time folder and a lock of its own.
