@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 FUTURE_S = 300
 OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
 _FORM = re.compile(
-    r"\s*(\d{4})-(\d{1,2})-(\d{1,2})[Tt ](\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d{1,9}))?)?\s*(Z|z|[+-]\d{2}(?::?\d{2})?)?", re.ASCII
+    r"\s*(\d{4})-(\d{1,2})-(\d{1,2})[Tt ](\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?\s*(Z|z|[+-]\d{2}(?::?\d{2})?)?", re.ASCII
 )
 
 
