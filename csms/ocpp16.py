@@ -44,7 +44,7 @@ def read_heartbeat(payload: dict[str, Any], now: datetime) -> Alive:
 def read_status_notification(payload: dict[str, Any], now: datetime) -> StatusReported:
     at = timestamps.read(payload.get("timestamp"))
     return StatusReported(
-        connector_no=max(0, payload.get("connectorId", 0)),
+        connector_no=_connector(payload, 0),
         status=payload.get("status") or "Unknown",
         error_code=payload.get("errorCode") or "NoError",
         at=at if timestamps.plausible(at, now) else None,
@@ -62,7 +62,7 @@ def read_start_transaction(payload: dict[str, Any], now: datetime) -> StartRepor
     reported = payload.get("timestamp", "")
     at = timestamps.read(reported)
     return StartReported(
-        connector_no=max(1, payload.get("connectorId", 1)),
+        connector_no=_connector(payload, 1),
         tag=payload.get("idTag", ""),
         meter_start_wh=_register(payload.get("meterStart")),
         at=at if timestamps.plausible(at, now) else None,
@@ -73,7 +73,7 @@ def read_start_transaction(payload: dict[str, Any], now: datetime) -> StartRepor
 
 def read_meter_values(payload: dict[str, Any], now: datetime) -> Metered:
     return Metered(
-        connector_no=max(0, payload.get("connectorId", 0)),
+        connector_no=_connector(payload, 0),
         transaction_ref=_ref(payload.get("transactionId")),
         readings=_readings(payload.get("meterValue", []), now),
     )
@@ -87,7 +87,7 @@ def read_stop_transaction(payload: dict[str, Any], now: datetime, raw_reason: st
         meter_stop_wh=_register(payload.get("meterStop")),
         at=at if timestamps.plausible(at, now) else None,
         reason=reason,
-        reason_raw=raw_reason if raw_reason != reason else "",
+        reason_raw=raw_reason[:100] if raw_reason != reason else "",
         tag=payload.get("idTag"),
         readings=_readings(payload.get("transactionData", []), now),
     )
@@ -95,6 +95,11 @@ def read_stop_transaction(payload: dict[str, Any], now: datetime, raw_reason: st
 
 def read_data_transfer(payload: dict[str, Any], now: datetime) -> DataSent:
     return DataSent(payload.get("vendorId", ""), payload.get("messageId", ""), payload.get("data", ""))
+
+
+def _connector(payload: dict[str, Any], least: int) -> int:
+    """The connector's number; whatever a charger may call one fits a database."""
+    return min(max(least, payload.get("connectorId", least)), 2**31 - 1)
 
 
 def _ref(value: Any) -> str | None:
