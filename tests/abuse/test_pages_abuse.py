@@ -11,7 +11,7 @@ from django.urls import reverse
 
 from billing.models import QRPayment, WebhookEvent
 from csms.models import ChargePoint, ChargingSession, Command, Connection, Connector, IdTag, OcppMessage
-from tests.integration.test_pages import billed, charge, signed_in
+from tests.stories import billed, charge, signed_in
 from voltaro import clock
 
 EVIL = "\"'><script>alert(1)</script><img src=x onerror=alert(2)>"

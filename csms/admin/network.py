@@ -1,6 +1,5 @@
-"""The network in the console: what stands where is edited here; what happened is only read."""
+"""What stands where, and who may charge: edited by operators."""
 
-import json
 from typing import Any
 
 from django.contrib import admin
@@ -9,46 +8,21 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import TabularInline
-from unfold.paginator import InfinitePaginator
 
 from accounts.doors import may_operate
 from accounts.filters import ScopedRelatedFilter
 from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
 from csms.models import (
     ChargePoint,
-    ChargerError,
-    ChargingSession,
-    Command,
-    Connection,
     Connector,
     FirmwareImage,
     FirmwareUpdate,
     IdTag,
-    MeterReading,
-    OcppMessage,
     QuirkProfile,
     Reservation,
-    SignalQuality,
     Station,
 )
-from csms.templatetags.console import ago, kw, kwh
-from csms.views import pretty
-
-
-def _as_json(value: Any) -> str:
-    return format_html('<pre class="vt-json">{}</pre>', json.dumps(value, indent=2, ensure_ascii=False))
-
-
-class OpenFilter(admin.SimpleListFilter):
-    """Open or over: rows with `resolved_at`."""
-
-    title, parameter_name = "state", "open"
-
-    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [("yes", "Open"), ("no", "Over")]
-
-    def queryset(self, request: HttpRequest, queryset: QuerySet) -> QuerySet:
-        return queryset.filter(resolved_at__isnull=self.value() == "yes") if self.value() in ("yes", "no") else queryset
+from csms.templatetags.console import ago, kw
 
 
 class ConnectorInline(TabularInline):
@@ -171,134 +145,6 @@ class ConnectorAdmin(ScopedAdmin):
         return format_html('<a href="/c/{}/sticker/">Print</a>', row.code)
 
 
-@admin.register(ChargingSession)
-class ChargingSessionAdmin(ReadOnlyAdmin):
-    list_display = [
-        "id",
-        "trace",
-        "charge_point",
-        "connector_no",
-        "state",
-        "energy",
-        "total_rupees",
-        "started_at",
-        "ended_at",
-        "stop_reason",
-        "flags",
-    ]
-    list_filter = ["state", "stop_reason", ("charge_point__station", ScopedRelatedFilter), "started_at"]
-    list_select_related = ["charge_point", "connector"]
-    search_fields = ["=id", "=transaction_id", "charge_point__cp_id", "connector__code"]
-    search_help_text = "A session's or transaction's number, a charger, or the code on its sticker."
-    exclude = ["id_tag", "start_key"]
-
-    @admin.display(description="Story")
-    def trace(self, row: ChargingSession) -> str:
-        return format_html('<a href="{}">Open</a>', reverse("console-session", args=[row.pk]))
-
-    @admin.display(description="No.")
-    def connector_no(self, row: ChargingSession) -> int:
-        return row.connector.connector_id
-
-    @admin.display(description="kWh", ordering="energy_wh")
-    def energy(self, row: ChargingSession) -> str:
-        return kwh(row.energy_wh)
-
-    @admin.display(description="Billed, ₹", ordering="total_billed")
-    def total_rupees(self, row: ChargingSession) -> str:
-        return "–" if row.total_billed is None else f"{row.total_billed // 100}.{row.total_billed % 100:02d}"
-
-
-@admin.register(MeterReading)
-class MeterReadingAdmin(ReadOnlyAdmin):
-    list_display = ["at", "charge_point", "connector_no", "session", "energy_wh", "power_w", "soc_pct", "context", "late"]
-    list_filter = ["late", "context"]
-    list_select_related = ["charge_point", "session"]
-    search_fields = ["=session__id"]
-    search_help_text = "A session's number."
-    paginator = InfinitePaginator
-    fields = [
-        "charge_point",
-        "session",
-        "connector_no",
-        "at",
-        "received_at",
-        "context",
-        "energy_wh",
-        "power_w",
-        "current_ma",
-        "voltage_mv",
-        "soc_pct",
-    ]
-    fields += ["late", "all_samples"]
-    readonly_fields = ["all_samples"]
-
-    @admin.display(description="Samples")
-    def all_samples(self, row: MeterReading) -> str:
-        return _as_json(row.samples)
-
-
-@admin.register(OcppMessage)
-class OcppMessageAdmin(ReadOnlyAdmin):
-    """Every frame. Read from the end; search is exact, because a scan of all frames would take minutes."""
-
-    list_display = ["at", "charge_point", "direction", "action", "kind", "correlation_id", "duration", "note"]
-    list_filter = ["direction", "message_type", "action", "at"]
-    list_select_related = ["charge_point"]
-    search_fields = ["=correlation_id", "=charge_point__cp_id"]
-    search_help_text = "A correlation id or a charger, exactly."
-    paginator = InfinitePaginator
-    fields = ["at", "charge_point", "direction", "action", "kind", "correlation_id", "duration", "epoch", "note", "frame"]
-    readonly_fields = ["kind", "duration", "frame"]
-    kinds = {2: "Call", 3: "Answer", 4: "Error", 0: "Unreadable"}
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).defer("raw")
-
-    @admin.display(description="Kind", ordering="message_type")
-    def kind(self, row: OcppMessage) -> str:
-        return self.kinds.get(row.message_type, str(row.message_type))
-
-    @admin.display(description="Took")
-    def duration(self, row: OcppMessage) -> str:
-        return "–" if row.duration_ms is None else f"{row.duration_ms} ms"
-
-    @admin.display(description="Frame")
-    def frame(self, row: OcppMessage) -> str:
-        return format_html('<pre class="vt-json">{}</pre>', pretty(row))
-
-
-@admin.register(Command)
-class CommandAdmin(ReadOnlyAdmin):
-    list_display = ["id", "charge_point", "action", "state", "trigger", "requested_by", "created_at", "sent_at", "answered_at", "error"]
-    list_filter = ["state", "action", "created_at"]
-    list_select_related = ["charge_point"]
-    search_fields = ["charge_point__cp_id", "=unique_id", "=session__id", "requested_by"]
-    fields = [
-        "charge_point",
-        "action",
-        "asked_with",
-        "state",
-        "unique_id",
-        "session",
-        "trigger",
-        "requested_by",
-        "created_at",
-        "expires_at",
-    ]
-    fields += ["epoch", "sent_at", "answered_at", "settled_at", "answer", "error"]
-    readonly_fields = ["asked_with", "answer"]
-
-    @admin.display(description="Payload")
-    def asked_with(self, row: Command) -> str:
-        # A one-time tag opens a charger until it is used.
-        return _as_json({name: "…" + str(value)[-4:] if name == "idTag" else value for name, value in row.payload.items()})
-
-    @admin.display(description="Answer")
-    def answer(self, row: Command) -> str:
-        return _as_json(row.response)
-
-
 @admin.register(IdTag)
 class IdTagAdmin(ScopedAdmin):
     """Cards are kept here; a one-time permit is written by its payment, shown masked, and never edited."""
@@ -350,49 +196,6 @@ class IdTagAdmin(ScopedAdmin):
         return str(row)
 
 
-@admin.register(ChargerError)
-class ChargerErrorAdmin(ReadOnlyAdmin):
-    list_display = ["reported_at", "charge_point", "connector_no", "error_code", "vendor_error_code", "info", "resolved_at"]
-    list_filter = [OpenFilter, "error_code", "reported_at"]
-    list_select_related = ["charge_point"]
-    search_fields = ["charge_point__cp_id", "error_code", "vendor_error_code", "info"]
-
-
-@admin.register(Connection)
-class ConnectionAdmin(ReadOnlyAdmin):
-    list_display = [
-        "opened_at",
-        "charge_point",
-        "epoch",
-        "subprotocol",
-        "remote_address",
-        "closed_at",
-        "close_code",
-        "close_reason",
-        "process",
-    ]
-    list_filter = [("closed_at", admin.EmptyFieldListFilter), "close_code", "opened_at"]
-    list_select_related = ["charge_point"]
-    search_fields = ["=charge_point__cp_id", "remote_address"]
-    paginator = InfinitePaginator
-    exclude = ["channel"]
-
-
-@admin.register(SignalQuality)
-class SignalQualityAdmin(ReadOnlyAdmin):
-    list_display = ["at", "charge_point", "rssi", "ber", "temperature_c"]
-    list_select_related = ["charge_point"]
-    search_fields = ["=charge_point__cp_id"]
-    paginator = InfinitePaginator
-
-
-@admin.register(Reservation)
-class ReservationAdmin(ReadOnlyAdmin):
-    list_display = ["connector", "id_tag", "state", "expires_at", "created_at"]
-    list_filter = ["state"]
-    list_select_related = ["connector", "id_tag"]
-
-
 @admin.register(QuirkProfile)
 class QuirkProfileAdmin(ScopedAdmin):
     """Read by everybody: a vendor's habits are nobody's secret."""
@@ -415,3 +218,10 @@ class FirmwareUpdateAdmin(ReadOnlyAdmin):
     list_display = ["charge_point", "image", "state", "from_version", "created_at", "finished_at"]
     list_filter = ["state"]
     list_select_related = ["charge_point", "image"]
+
+
+@admin.register(Reservation)
+class ReservationAdmin(ReadOnlyAdmin):
+    list_display = ["connector", "id_tag", "state", "expires_at", "created_at"]
+    list_filter = ["state"]
+    list_select_related = ["connector", "id_tag"]
