@@ -5,6 +5,7 @@ Every name it reads stands in `.env.example`. None is required for the embedded 
 """
 
 from pathlib import Path
+from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
@@ -13,7 +14,22 @@ from django.core.management.utils import get_random_secret_key
 from voltaro.navigation import UNFOLD as UNFOLD
 
 BASE_DIR = Path(__file__).resolve().parent.parent
-env = environ.Env()
+
+
+class Env(environ.Env):
+    """The environment, whose mistakes are told by their names."""
+
+    def get_value(self, var: str, cast: Any = None, **how: Any) -> Any:
+        given = self.ENVIRON.get(var, "")
+        if cast is bool and given.lower() not in {"", "0", "false", "no", "off", *self.BOOLEAN_TRUE_STRINGS}:
+            raise ImproperlyConfigured(f"{var} is {given!r}; it must be 1 or 0.")
+        try:
+            return super().get_value(var, cast=cast, **how)
+        except ValueError:
+            raise ImproperlyConfigured(f"{var} is {given!r}; it must be a whole number.") from None
+
+
+env = Env()
 
 VOLTARO_ENV = env.str("VOLTARO_ENV", "dev")
 if VOLTARO_ENV not in ("dev", "test", "prod"):
@@ -54,7 +70,10 @@ if PROD:
         (DEBUG, "DEBUG must be off"),
         (not ALLOWED_HOSTS or "*" in ALLOWED_HOSTS, "ALLOWED_HOSTS must name your hosts"),
         (not PUBLIC_BASE_URL.startswith("https://"), "PUBLIC_BASE_URL must be your https:// address"),
-        (not RAZORPAY_KEY_ID.startswith("rzp_"), "RAZORPAY_KEY_ID is missing"),
+        (
+            not RAZORPAY_KEY_ID.startswith("rzp_") or "sandbox" in RAZORPAY_KEY_ID,
+            "RAZORPAY_KEY_ID is missing or the sandbox's",
+        ),
         (not RAZORPAY_KEY_SECRET or RAZORPAY_KEY_SECRET.startswith("sandbox"), "RAZORPAY_KEY_SECRET is missing or the sandbox's"),
         (
             not RAZORPAY_WEBHOOK_SECRETS or any(s.startswith("sandbox") for s in RAZORPAY_WEBHOOK_SECRETS),
