@@ -52,7 +52,7 @@ def test_a_new_charger_gets_a_key_a_station_an_owner_and_a_qr_on_each_connector(
     )
     charge_point = ChargePoint.objects.get(cp_id="KAV-7")
     assert said["url"] == "ws://127.0.0.1:8000/ocpp/KAV-7"
-    assert stations.may_connect(charge_point, ("KAV-7", said["key"].encode()))
+    assert stations.may_connect(stations.find(charge_point.cp_id), ("KAV-7", said["key"].encode()))
     assert (charge_point.company, charge_point.station.name) == (network.kaveri.company, "New Hub")
     assert Ownership.objects.get(charge_point=charge_point, owned_to=None).franchisee == network.kaveri
     connectors = list(Connector.objects.filter(charge_point=charge_point).order_by("connector_id"))
@@ -81,11 +81,11 @@ def test_a_connector_more_is_added_when_it_is_asked_for(network, razorpay_makes,
 def test_a_given_key_is_set_and_no_auth_takes_it_away(network, razorpay_makes, capsys):
     add(capsys, "KAV-7", "--key", "sixteen characters")
     charge_point = ChargePoint.objects.get(cp_id="KAV-7")
-    assert stations.may_connect(charge_point, ("KAV-7", b"sixteen characters"))
-    assert not stations.may_connect(charge_point, None)
+    assert stations.may_connect(stations.find(charge_point.cp_id), ("KAV-7", b"sixteen characters"))
+    assert not stations.may_connect(stations.find(charge_point.cp_id), None)
     assert add(capsys, "KAV-7", "--no-auth")["security_profile"] == 0
     charge_point.refresh_from_db()
-    assert stations.may_connect(charge_point, None)
+    assert stations.may_connect(stations.find(charge_point.cp_id), None)
 
 
 @pytest.mark.parametrize(
