@@ -124,7 +124,13 @@ def work(name: str) -> int:
 
 @app.task(name="voltaro.bell")
 def bell(name: str) -> None:
-    """A bell rang: run the workers that listen for it."""
+    """A bell rang: run the workers that listen for it, each whatever becomes of the others."""
+    failed: list[Exception] = []
     for worker_name, worker in WORKERS.items():
         if name in worker.bells:
-            work(worker_name)
+            try:
+                work(worker_name)
+            except Exception as error:
+                failed.append(error)
+    if failed:
+        raise ExceptionGroup(f"after the bell {name}", failed)
