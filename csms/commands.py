@@ -15,6 +15,7 @@ from django.db.models import Q, QuerySet
 
 from accounts import actor, audit
 from csms import live
+from csms.frames import clean_json
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connection, IdTag
 from csms.rules.connection import Standing, standing
 from voltaro import clock
@@ -77,6 +78,7 @@ def waiting(charge_point_pks: list[int], now: datetime) -> list[int]:
     """Which of these chargers have a command to send: one query for all of a process's chargers."""
     return list(
         Command.objects.filter(charge_point_id__in=charge_point_pks, state=CommandState.QUEUED, expires_at__gt=now)
+        .order_by()
         .values_list("charge_point_id", flat=True)
         .distinct()
     )
@@ -104,6 +106,7 @@ def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | N
     command = Command.objects.select_for_update(no_key=True).filter(charge_point_id=charge_point_pk, unique_id=unique_id).first()
     if command is None or command.answered_at is not None:
         return command
+    response = clean_json(response)
     command.answered_at, command.response, command.error = now, response, error[:255]
     if error:
         state = CommandState.ERROR

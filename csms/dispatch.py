@@ -144,20 +144,37 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
 
 def _stumbled(raw: bytes, frame: Frame, context: Context, route: Route, error: Exception, now: datetime) -> Reply:
     """Our own mistake. The frame is kept; a fact is thanked for (refused, the charger would drop it) and shown to a person."""
-    log.exception("%s of a charger was not understood by our code", frame.action)
-    context.effects.clear()
-    note = f"kept for a person: our code failed with {type(error).__name__}"
     with transaction.atomic():
-        _log_in(context, raw, now, frame.correlation_id, frames.CALL, frame.action, note)
-        seen = {"action": frame.action, "error": type(error).__name__}
-        audit.record("message.quarantined", ChargePoint(pk=context.charge_point_pk), after=seen)
+        note = _quarantine(raw, frame, context, error, now)
         payload = route.fallback() if route.fact and route.fallback else None
     if payload is None:
         return _error(frame.id, "InternalError", "", frame.action, now, note)
     return Reply(frames.result(frame.id, payload), frame.correlation_id, frames.CALLRESULT, frame.action, now, note)
 
 
+def _quarantine(raw: bytes, frame: Frame, context: Context, error: Exception, now: datetime) -> str:
+    log.exception("%s of a charger was not understood by our code", frame.action or "an answer")
+    context.effects.clear()
+    note = f"kept for a person: our code failed with {type(error).__name__}"
+    _log_in(context, raw, now, frame.correlation_id, frame.type, frame.action, note)
+    seen = {"action": frame.action, "error": type(error).__name__}
+    audit.record("message.quarantined", ChargePoint(pk=context.charge_point_pk), after=seen)
+    return note
+
+
 def _settle(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
+    """An answer to a command of ours. The next one may go out, whatever became of this."""
+    try:
+        _settled(raw, frame, context, now)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:
+        with transaction.atomic():
+            _quarantine(raw, frame, context, error, now)
+    context.effects.append(MaySend())
+
+
+def _settled(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
     failed = frame.type == frames.CALLERROR
     with transaction.atomic():
         command = commands.settle(
@@ -169,7 +186,6 @@ def _settle(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
         )
         note = "" if command else "answers nothing we asked"
         _log_in(context, raw, now, frame.correlation_id, frame.type, command.action if command else "", note)
-    context.effects.append(MaySend())
 
 
 def _error(ident: Any, code: str, description: str, action: str, now: datetime, note: str = "") -> Reply:

@@ -52,6 +52,17 @@ def clean(text: str) -> str:
     return _SURROGATE.sub("\ufffd", _CONTROL.sub("", text))
 
 
+def clean_json(value: Any) -> Any:
+    """A JSON value with every text and key of it made `clean`."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [clean_json(one) for one in value]
+    if isinstance(value, dict):
+        return {clean(key): clean_json(one) for key, one in value.items()}
+    return value
+
+
 def read(raw: bytes) -> Frame | Unreadable:
     """Parse one frame, repairing what can be repaired; never raises."""
     notes: list[str] = []
