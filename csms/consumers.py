@@ -213,6 +213,10 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         if self._spoken is not None and event["epoch"] > self.context.epoch:
             await self.close_for("replaced", 1000)
 
+    def replaced(self) -> None:
+        """The same, told within the process: close in the background."""
+        self._background(self.close_for("replaced", 1000))
+
     async def close_for(self, reason: str, code: int) -> None:
         self._close_reason = self._close_reason or reason
         await self.close(code)

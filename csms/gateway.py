@@ -43,7 +43,12 @@ class Gateway:
         self._told: dict[str, float] = {}
 
     def add(self, consumer: "ChargerConsumer") -> None:
-        self.sockets[consumer.context.charge_point_pk] = consumer
+        """One more charger. Of two sockets of one charger the older goes, whichever of them arrives here first."""
+        pk = consumer.context.charge_point_pk
+        other = self.sockets.get(pk, consumer)
+        self.sockets[pk] = max(consumer, other, key=lambda one: one.context.epoch)
+        if other is not consumer:
+            min(consumer, other, key=lambda one: one.context.epoch).replaced()
         if not self._tasks:
             live.use_loop(asyncio.get_running_loop())
             for job in (self._poll_commands, self._keep_leases, self._write_sent):
@@ -108,6 +113,9 @@ class Gateway:
             if (now - consumer.heard_at).total_seconds() > settings.HEARTBEAT_TIMEOUT_S:
                 await consumer.close_for("silent", 1001)
         await threads.run(stations.renew_leases, self.process, now)
+        for pk, epoch in await threads.run(stations.fenced, self.process):
+            if pk in self.sockets and self.sockets[pk].context.epoch == epoch:
+                self.sockets[pk].replaced()
 
     async def _write_sent(self) -> None:
         with suppress(TimeoutError):

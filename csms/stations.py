@@ -7,7 +7,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from accounts import audit
 from accounts.models import Company
@@ -255,6 +255,13 @@ def lease_s() -> int:
 def renew_leases(process: str, now: datetime) -> int:
     """This process lives: its open connections stay its own for another lease."""
     return Connection.objects.filter(process=process, closed_at__isnull=True).update(lease_until=now + timedelta(seconds=lease_s()))
+
+
+def fenced(process: str) -> list[tuple[int, int]]:
+    """(charge point, epoch) of this process's sockets that were replaced and not told: the telling is at-most-once, and of
+    two claims at the same moment neither sees the other's row."""
+    mine = Connection.objects.filter(process=process, closed_at__isnull=True, epoch__lt=F("charge_point__epoch"))
+    return list(mine.order_by("id").values_list("charge_point_id", "epoch"))
 
 
 def to_mark_silent(now: datetime) -> QuerySet[ChargePoint]:
