@@ -1,0 +1,99 @@
+"""Bounded memory: what is past its time goes in batches, what is disputed stays."""
+
+from datetime import timedelta
+
+import pytest
+
+from csms import retention
+from csms.models import ChargingSession, MeterReading, OcppMessage
+from tests.charger import Charger
+from voltaro import clock
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def charger(network, bells):
+    return Charger(network.kaveri_charger)
+
+
+def frames(charger: Charger, days_ago: float, action: str = "MeterValues", count: int = 1) -> list[int]:
+    """Frames of this charger, so many days old: their keys."""
+    at = clock.now() - timedelta(days=days_ago)
+    rows = [OcppMessage(charge_point=charger.row, direction="IN", action=action, raw=b"[]", at=at) for _ in range(count)]
+    return [row.pk for row in OcppMessage.objects.bulk_create(rows)]
+
+
+def left() -> set[int]:
+    return set(OcppMessage.objects.values_list("pk", flat=True))
+
+
+def sweep() -> int:
+    return retention.frames_due(clock.now(), 100)
+
+
+def test_frames_go_after_180_days_and_heartbeats_after_14(charger):
+    old = frames(charger, 181) + frames(charger, 15, "Heartbeat")
+    young = frames(charger, 179) + frames(charger, 13, "Heartbeat") + frames(charger, 15, "StatusNotification")
+    assert set(retention.old_frames(clock.now()).values_list("pk", flat=True)) == set(old)
+    sweep()
+    assert left() == set(young)
+
+
+def test_the_days_are_settings(charger, settings):
+    settings.FRAME_RETENTION_DAYS = 30
+    frames(charger, 31)
+    sweep()
+    assert left() == set()
+
+
+@pytest.mark.parametrize("flag", retention.KEEP_FLAGS)
+def test_frames_of_a_session_under_dispute_stay(charger, flag):
+    began = clock.now() - timedelta(days=200)
+    charger.start(tag="CARD")
+    charger.stop(0)
+    OcppMessage.objects.all().delete()
+    ChargingSession.objects.update(started_at=began, ended_at=began + timedelta(hours=1), flags=[flag])
+    before, during, after = frames(charger, 200.001), frames(charger, 199.99), frames(charger, 199.9)
+    heartbeat = frames(charger, 199.98, "Heartbeat")
+    sweep()
+    assert left() == {*during, *heartbeat}
+    assert not {*before, *after} & left()
+
+
+def test_a_dispute_at_one_charger_keeps_nothing_of_another(charger, network):
+    began = clock.now() - timedelta(days=200)
+    charger.start(tag="CARD")
+    charger.stop(0)
+    OcppMessage.objects.all().delete()
+    ChargingSession.objects.update(started_at=began, ended_at=began + timedelta(hours=1), flags=["disputed"])
+    frames(Charger(network.ganga_charger), 199.99)
+    sweep()
+    assert left() == set()
+
+
+def test_a_sweep_takes_a_bounded_batch_and_says_when_there_is_more(charger):
+    keys = frames(charger, 200, count=120)
+    assert retention.frames_due(clock.now(), 1) == 50
+    assert left() == set(keys[50:])  # the oldest first
+    assert retention.frames_due(clock.now(), 1) == 50
+    assert retention.frames_due(clock.now(), 1) == 0
+    assert left() == set()
+
+
+def test_readings_go_after_three_years_and_the_session_keeps_its_energy(charger):
+    charger.start(tag="CARD", meter=0)
+    charger.charge(0, 1_000)
+    charger.stop(1_000)
+    readings = MeterReading.objects.count()
+    old = MeterReading.objects.first()
+    MeterReading.objects.filter(pk=old.pk).update(at=clock.now() - timedelta(days=1_096))
+    retention.readings_due(clock.now(), 10)
+    assert MeterReading.objects.count() == readings - 1 and not MeterReading.objects.filter(pk=old.pk).exists()
+    assert ChargingSession.objects.get().energy_wh == 1_000
+
+
+def test_a_sweep_with_nothing_to_do_deletes_nothing(charger):
+    kept = frames(charger, 1)
+    assert sweep() == 0 and retention.readings_due(clock.now(), 10) == 0
+    assert left() == set(kept)
