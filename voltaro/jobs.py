@@ -4,7 +4,10 @@ A worker is a function `work_due(now, limit) -> int` that claims due rows and re
 table of workers, with their beats and bells, is `voltaro/celery.py`. A lost bell costs one beat, never a rupee.
 """
 
+import atexit
 import logging
+import os
+import threading
 from typing import Any
 
 from django.db import connection, transaction
@@ -29,13 +32,70 @@ def ring(bell: str) -> None:
         transaction.on_commit(hook)
 
 
+# -- the sender ---------------------------------------------------------------------------------------------------------
+# Without Redis, a send takes two seconds to fail, and five when Redis hangs. Whoever rings is in the middle of answering a
+# charger or Razorpay, so bells are sent by a thread of their own; one that already waits to be sent is not added again.
+_waiting: dict[str, None] = {}
+_sending: set[str] = set()
+_changed = threading.Condition()
+_sender: threading.Thread | None = None
+
+
 def _send(bell: str) -> None:
+    global _sender
+    with _changed:
+        _waiting[bell] = None
+        if _sender is None:
+            _sender = threading.Thread(target=_send_forever, name="bells", daemon=True)
+            _sender.start()
+        _changed.notify_all()
+
+
+def _send_forever() -> None:
+    while True:
+        with _changed:
+            while not _waiting:
+                _sending.clear()
+                _changed.notify_all()
+                _changed.wait()
+            bell = next(iter(_waiting))
+            del _waiting[bell]
+            _sending.add(bell)
+        _tell_broker(bell)
+
+
+def _tell_broker(bell: str) -> None:
     from celery import current_app
 
     try:
         current_app.send_task("voltaro.bell", args=[bell], ignore_result=True, retry=False, expires=60)
     except Exception as error:
         log.warning("bell %s was lost (%s); the beat will find the row", bell, type(error).__name__)
+
+
+def waiting() -> int:
+    """How many bells wait to be sent."""
+    with _changed:
+        return len(_waiting)
+
+
+def flush(within_s: float) -> bool:
+    """Wait until every bell was sent or lost, at most `within_s`; False when some still wait."""
+    with _changed:
+        return _changed.wait_for(lambda: not _waiting and not _sending, within_s)
+
+
+def _forget() -> None:
+    """In a forked process: the sender stayed with the parent, and so do the bells."""
+    global _changed, _sender
+    _changed, _sender = threading.Condition(), None
+    _waiting.clear()
+    _sending.clear()
+
+
+os.register_at_fork(after_in_child=_forget)
+# A command that rings and ends lets its bells out first.
+atexit.register(flush, 2)
 
 
 def claim(rows: QuerySet, limit: int, **fields: Any) -> list:
