@@ -8,7 +8,7 @@ an error because of our own doubts or troubles; a message that our code stumbles
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -21,7 +21,7 @@ from accounts.actor import acting
 from csms import commands, frames, metering, ocpp16, permits, repair, starts, stations, tags
 from csms.frames import Frame, Unreadable
 from csms.metering import Place
-from csms.models import ChargePoint, Direction, OcppMessage
+from csms.models import ChargePoint
 from csms.stations import Known
 from voltaro import clock
 
@@ -339,23 +339,20 @@ def next_command(context: Context) -> Reply | None:
     return Reply(text, command.unique_id, frames.CALL, command.action, now)
 
 
+_INSERT_OUT = """
+INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, duration_ms, epoch, at,
+  created_at) VALUES {}"""
+_OUT = "(%s, 'OUT', %s, %s, %s, %s, %s, %s, %s, %s, %s)"
+
+
 def record_sent(sent: list[tuple[Context, Reply, datetime]]) -> None:
     """Frames that went out, written together a moment after they did."""
-    OcppMessage.objects.bulk_create(_sent(context, reply, at) for context, reply, at in sent)
-
-
-def _sent(context: Context, reply: Reply, at: datetime) -> OcppMessage:
-    duration = None if reply.message_type == frames.CALL else max(0, round((at - reply.received_at) / timedelta(milliseconds=1)))
-    return OcppMessage(
-        charge_point_id=context.charge_point_pk,
-        direction=Direction.OUT,
-        correlation_id=reply.correlation_id,
-        message_type=reply.message_type,
-        action=reply.action,
-        raw=reply.text.encode(),
-        note=reply.note,
-        duration_ms=duration,
-        epoch=context.epoch,
-        at=at,
-        created_at=at,
-    )
+    told: list[Any] = []
+    for context, reply, at in sent:
+        duration = None if reply.message_type == frames.CALL else max(0, round((at - reply.received_at).total_seconds() * 1000))
+        told += (
+            context.charge_point_pk, reply.correlation_id, reply.message_type, reply.action, reply.text.encode(), reply.note, duration,
+            context.epoch, at, at,
+        )  # fmt: skip
+    with connection.cursor() as cursor:
+        cursor.execute(_INSERT_OUT.format(", ".join([_OUT] * len(sent))), told)
