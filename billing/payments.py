@@ -31,6 +31,10 @@ FEE_FIRST_ASKED_S = 900
 FEE_ATTEMPTS = 12
 
 
+class NotCaptured(razorpay.TryAgain):
+    """Razorpay is well, this payment is not: its money has not come yet."""
+
+
 def hear(qr_id: str, payment_id: str, heard_at: datetime) -> Heard:
     """We heard (webhook or poll) that `payment_id` came in through `qr_id`: ask Razorpay what is true, then act.
 
@@ -50,7 +54,7 @@ def hear(qr_id: str, payment_id: str, heard_at: datetime) -> Heard:
         return WebhookEvent.State.IGNORED, "Razorpay answered with another payment"
     status, amount = entity.get("status"), entity.get("amount")
     if status in ("created", "authorized"):
-        raise razorpay.TryAgain(f"the payment is {status}, not yet captured")
+        raise NotCaptured(f"the payment is {status}, not yet captured")
     if status not in ("captured", "refunded"):
         return WebhookEvent.State.IGNORED, f"the payment is {status}: no money came"
     if entity.get("currency") != "INR" or type(amount) is not int or not 0 < amount <= MOST_PAISE:

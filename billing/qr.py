@@ -2,7 +2,7 @@
 
 import io
 import logging
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from xml.sax.saxutils import escape
 
 import segno
@@ -24,6 +24,9 @@ POLL_OVERLAP = timedelta(minutes=15)
 # Money in flight when a QR closes may still arrive.
 POLL_CLOSED_FOR = timedelta(days=2)
 POLL_PAGES = 10
+# A payment that could not be taken in is looked for again this long.
+POLL_AGAIN_FOR = timedelta(days=1)
+STOP_AFTER = 5
 
 
 def ensure_qr(connector: Connector) -> QRCode:
@@ -138,36 +141,62 @@ def to_poll(now: datetime) -> QuerySet[QRCode]:
 
 def poll_due(now: datetime, limit: int) -> int:
     """Ask for the payments of our QRs; what we had not heard of enters by the webhook's door. Stops when Razorpay is unwell."""
-    done = 0
+    done = failed = 0
     for qr in to_poll(now)[:limit]:
         try:
             poll(qr)
-            done += 1
         except razorpay.Declined as no:
             log.warning("QR %s cannot be polled: %s", qr.pk, no.code)
             QRCode.objects.filter(pk=qr.pk).update(last_polled_at=now)
         except (razorpay.TryAgain, razorpay.Unknown) as error:
-            log.warning("polling stops: %s", type(error).__name__)
-            break
+            # One may be this QR's own trouble, and it stays the first in line; several are Razorpay's.
+            log.warning("QR %s was not polled: %s", qr.pk, type(error).__name__)
+            failed += 1
+            if failed >= STOP_AFTER:
+                break
+        except Exception:
+            log.exception("QR %s was not polled", qr.pk)
+            QRCode.objects.filter(pk=qr.pk).update(last_polled_at=now)
+        else:
+            done, failed = done + 1, 0
     return done
 
 
 def poll(qr: QRCode) -> int:
-    """Take in the payments of one QR since the last poll; returns how many were new."""
+    """Take in the payments of one QR since the last poll; returns how many were new.
+
+    One that cannot be taken in yet (not captured, or our code stumbles) holds up nobody: the QR is polled from it again,
+    for a day.
+    """
     asked_at = clock.now()
     since = (qr.last_polled_at or qr.created_at) - POLL_OVERLAP
-    seen: list[str] = []
+    seen: dict[str, int] = {}
     for page in range(POLL_PAGES):
         items = razorpay.qr_payments(qr.razorpay_id, since=int(since.timestamp()), skip=page * razorpay.PAGE)
-        seen += [str(item.get("id") or "") for item in items]
+        seen |= {str(item.get("id") or ""): item.get("created_at") for item in items}
         if len(items) < razorpay.PAGE:
             break
     known = set(QRPayment.objects.filter(razorpay_payment_id__in=seen).values_list("razorpay_payment_id", flat=True))
-    new = 0
+    new, polled_at = 0, asked_at
     for payment_id in reversed([one for one in seen if one and one not in known]):
-        state, _ = payments.hear(qr.razorpay_id, payment_id, clock.now())
-        new += state == WebhookEvent.State.DONE
+        try:
+            state, _ = payments.hear(qr.razorpay_id, payment_id, clock.now())
+            new += state == WebhookEvent.State.DONE
+        except payments.NotCaptured:
+            polled_at = min(polled_at, _again_from(seen[payment_id], asked_at))
+        except (razorpay.TryAgain, razorpay.Unknown):
+            raise
+        except Exception:
+            log.exception("QR %s: a payment could not be taken in", qr.pk)
+            polled_at = min(polled_at, _again_from(seen[payment_id], asked_at))
     if new:
         log.warning("QR %s: %s payments were heard of by polling, not by webhook", qr.pk, new)
-    QRCode.objects.filter(pk=qr.pk).update(last_polled_at=asked_at)
+    QRCode.objects.filter(pk=qr.pk).update(last_polled_at=polled_at)
     return new
+
+
+def _again_from(created_at: object, now: datetime) -> datetime:
+    """From when to poll again for a payment of that (Unix) time; after a day it is no longer waited for."""
+    oldest = now - POLL_AGAIN_FOR
+    at = datetime.fromtimestamp(created_at, UTC) if type(created_at) is int and created_at > 0 else oldest
+    return at if at > oldest else now

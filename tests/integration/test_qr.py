@@ -143,3 +143,57 @@ def test_more_payments_than_one_page(sandbox, network, kaveri_qr, monkeypatch):
     ids = {sandbox.pay(kaveri_qr.razorpay_id, 1_000 + number) for number in range(25)}
     qr.poll_due(clock.now(), 10)
     assert set(QRPayment.objects.values_list("razorpay_payment_id", flat=True)) == ids
+
+
+def uncaptured(monkeypatch, payment_id: str) -> list[str]:
+    """Razorpay says `authorized` of this payment until the list that is returned is emptied."""
+    held, true = [payment_id], razorpay.fetch_payment
+    monkeypatch.setattr(razorpay, "fetch_payment", lambda one: {**true(one), **({"status": "authorized"} if one in held else {})})
+    return held
+
+
+def test_one_payment_that_waits_for_its_capture_holds_up_no_other(sandbox, network, kaveri_qr, monkeypatch):
+    ganga_qr = money.real_qr(network.ganga_connector)
+    slow = sandbox.pay(kaveri_qr.razorpay_id, 50_000)
+    held = uncaptured(monkeypatch, slow)
+    here, there = sandbox.pay(kaveri_qr.razorpay_id, 20_000), sandbox.pay(ganga_qr.razorpay_id, 30_000)
+    qr.poll_due(clock.now(), 10)
+    assert set(QRPayment.objects.values_list("razorpay_payment_id", flat=True)) == {here, there}
+    for _ in range(4):  # far beyond the overlap of two polls
+        clock.shift(600)
+        qr.poll_due(clock.now(), 10)
+    held.clear()
+    qr.poll_due(clock.now(), 10)
+    assert QRPayment.objects.get(razorpay_payment_id=slow).refund_reason == "stale"
+    assert qr.to_poll(clock.now()).count() == 0
+
+
+def test_a_payment_our_code_stumbles_over_holds_up_no_other(sandbox, network, kaveri_qr, monkeypatch, caplog):
+    odd = sandbox.pay(kaveri_qr.razorpay_id, 50_000)
+    good = sandbox.pay(kaveri_qr.razorpay_id, 20_000)
+    true = razorpay.fetch_payment
+    monkeypatch.setattr(razorpay, "fetch_payment", lambda one: {**true(one), **({"id": None, "entity": 1 / 0} if one == odd else {})})
+    qr.poll_due(clock.now(), 10)
+    assert QRPayment.objects.get().razorpay_payment_id == good
+    assert "could not be taken in" in caplog.text
+    clock.shift(25 * 3600)
+    qr.poll_due(clock.now(), 10)
+    assert qr.to_poll(clock.now()).count() == 0, "after a day it is a person's"
+
+
+def test_a_qr_razorpay_will_not_answer_for_holds_up_no_other(sandbox, network, kaveri_qr, monkeypatch):
+    """What a key of another account hears for it: 401, which may be mended and so is no final word."""
+    refused = money.real_qr(network.ganga_connector)
+    QRCode.objects.filter(pk=refused.pk).update(last_polled_at=clock.now() - timedelta(days=2))
+    QRCode.objects.filter(pk=kaveri_qr.pk).update(last_polled_at=clock.now() - timedelta(days=1))
+    sandbox.pay(kaveri_qr.razorpay_id, 50_000)
+    true = razorpay.qr_payments
+
+    def qr_payments(qr_id, **window):
+        if qr_id == refused.razorpay_id:
+            raise razorpay.TryAgain("HTTP 401")
+        return true(qr_id, **window)
+
+    monkeypatch.setattr(razorpay, "qr_payments", qr_payments)
+    assert qr.poll_due(clock.now(), 10) == 1
+    assert QRPayment.objects.count() == 1
