@@ -44,7 +44,9 @@ def hear(qr_id: str, payment_id: str, heard_at: datetime) -> Heard:
     qr = QRCode.objects.filter(razorpay_id=qr_id).first()
     if qr is None:
         return WebhookEvent.State.IGNORED, "a QR this installation does not know"
-    if QRPayment.objects.filter(razorpay_payment_id=payment_id).exists():
+    known = QRPayment.objects.filter(razorpay_payment_id=payment_id).first()
+    if known is not None:
+        _adopt(known)
         return WebhookEvent.State.DONE, "payment known before"
     try:
         entity = razorpay.fetch_payment(payment_id)
@@ -60,10 +62,15 @@ def hear(qr_id: str, payment_id: str, heard_at: datetime) -> Heard:
     if entity.get("currency") != "INR" or type(amount) is not int or not 0 < amount <= MOST_PAISE:
         return WebhookEvent.State.IGNORED, "currency or amount cannot be: a person must look"
     payment = take(qr.pk, entity, heard_at)
-    if payment.review == "refunded_elsewhere":
+    _adopt(payment)
+    return WebhookEvent.State.DONE, f"payment {payment.get_state_display().lower()} {payment.refund_reason or payment.review}".strip()
+
+
+def _adopt(payment: QRPayment) -> None:
+    """What other hands refunded before we heard of the payment. Asked for again when Razorpay could not say."""
+    if payment.review == "refunded_elsewhere" and payment.state == State.RECEIVED:
         refunds.adopt_all(payment.pk)
         payment.refresh_from_db()
-    return WebhookEvent.State.DONE, f"payment {payment.get_state_display().lower()} {payment.refund_reason or payment.review}".strip()
 
 
 @transaction.atomic

@@ -21,6 +21,8 @@ from accounts import audit
 from billing import ledger, razorpay
 from billing.models import Bill, Difference, QRPayment, Refund
 from billing.rules.payment import SMALLEST_REFUND_PAISE
+from csms import permits, sessions
+from csms.models import ChargingSession, SessionState
 from voltaro import clock
 from voltaro.jobs import ring
 
@@ -95,7 +97,8 @@ def give_rest(payment: QRPayment, reason: str) -> Refund | None:
     if rest >= SMALLEST_REFUND_PAISE:
         return make(payment, rest, reason)
     payment.state, payment.refund_reason = QRPayment.State.REFUNDING, reason
-    payment.save(update_fields=["state", "refund_reason"])
+    payment.review = payment.review or ("refunded_too_much" if rest < 0 else "rest_too_small" if rest else "")
+    payment.save(update_fields=["state", "refund_reason", "review"])
     settle(payment)
     return None
 
@@ -117,20 +120,24 @@ def due(now: datetime) -> QuerySet[Refund]:
 
 
 def work_due(now: datetime, limit: int) -> int:
+    """Work on each due refund by itself: one that our code stumbles over holds up nobody behind it."""
     done = 0
-    while done < limit:
-        claimed = _claim(now)
-        if claimed is None:
-            break
-        _work(*claimed)
-        done += 1
+    for pk in list(due(now).values_list("pk", flat=True)[:limit]):
+        try:
+            claimed = _claim(pk, now)
+            if claimed is not None:
+                _work(*claimed)
+                done += 1
+        except Exception:
+            log.exception("refund %s: could not be worked on", pk)
     return done
 
 
-def _claim(now: datetime) -> tuple[Refund, State] | None:
-    """Take one due refund: (its row, the state it was found in). From here on its money counts as in flight."""
+def _claim(refund_pk: int, now: datetime) -> tuple[Refund, State] | None:
+    """Take a due refund, unless another worker has: (its row, the state it was found in). From here on its money counts as in flight."""
     with transaction.atomic():
-        refund = due(now).select_for_update(skip_locked=True, of=("self",), no_key=True).select_related("payment").first()
+        mine = due(now).filter(pk=refund_pk)
+        refund = mine.select_for_update(skip_locked=True, of=("self",), no_key=True).select_related("payment").first()
         if refund is None:
             return None
         found = State(refund.state)
@@ -249,7 +256,20 @@ def adopt_all(payment_pk: int) -> int:
     payment = QRPayment.objects.get(pk=payment_pk)
     ours = set(payment.refunds.values_list("key", flat=True))
     theirs = [entity for entity in razorpay.payment_refunds(payment.razorpay_payment_id) if _key_of(entity) not in ours]
-    return sum(_adopt(payment_pk, entity) for entity in theirs)
+    adopted = sum(_adopt(payment_pk, entity) for entity in theirs)
+    payment.refresh_from_db()
+    if payment.permit_id and held(payment) < SMALLEST_REFUND_PAISE:
+        _spent(payment)
+    return adopted
+
+
+def _spent(payment: QRPayment) -> None:
+    """By other hands all of it went back: nobody starts with it any more, and what runs is asked to stop. No lock is held."""
+    if payment.state == QRPayment.State.STARTING and permits.revoke(payment.permit_id, "refunded_elsewhere"):
+        return  # payments.expire closes it
+    session = ChargingSession.objects.filter(permit=payment.permit_id).exclude(state=SessionState.STOPPED).first()
+    if session is not None:
+        sessions.ask_stop(session, trigger="refunded_elsewhere")
 
 
 def _adopt(payment_pk: int, entity: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from unittest.mock import Mock
 
 import pytest
 from django.db import connection
@@ -259,15 +260,53 @@ def test_more_given_back_by_hand_than_was_left_is_shown(sandbox, kaveri_qr):
 
 
 def test_refunded_by_hand_while_the_charger_was_asked(sandbox, kaveri_qr):
-    """Nobody starts for free: the permit stands, so the payment stays open until it starts or its time is over."""
+    """Nobody starts for free: with the money gone the permit is worth nothing, and the payment is closed."""
     payment = money.pay(sandbox, kaveri_qr, 50_000)
     razorpay.create_refund(str(payment), {"amount": 50_000, "speed": "normal"}, "by-hand-on-the-dashboard")
     money.deliver(sandbox, "refund.processed")
     money.work_webhooks()
     payment.refresh_from_db()
-    assert payment.state == "starting"
-    clock.shift(301)
+    assert payment.permit.state == "revoked"
     payments.expire_due(clock.now(), 10)
+    payment.refresh_from_db()
+    assert (payment.state, payment.refunds.count()) == ("settled", 1)
+    assert money.books_are_right()
+
+
+def test_refunded_by_hand_while_the_car_charges(sandbox, kaveri_qr):
+    """With all of the money gone the charger is asked to stop; with some of it left the charge goes on."""
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    session = money.plug_in(payment)
+    for amount, stops in ((10_000, 0), (40_000, 1)):
+        razorpay.create_refund(str(payment), {"amount": amount, "speed": "normal"}, f"by-hand-on-the-dashboard-{amount}")
+        money.deliver(sandbox, "refund.processed")
+        money.work_webhooks()
+        assert session.commands.filter(action="RemoteStopTransaction").count() == stops
+
+
+def test_paise_that_cannot_go_back_after_a_refund_by_hand_are_shown(sandbox, kaveri_qr):
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    razorpay.create_refund(str(payment), {"amount": 49_950, "speed": "normal"}, "by-hand-on-the-dashboard")
+    money.deliver(sandbox, "refund.processed")
+    money.work_webhooks()
+    payments.expire_due(clock.now(), 10)
+    payment.refresh_from_db()
+    assert (payment.state, payment.review) == ("refunding", "rest_too_small")
+    assert money.books_are_right()
+
+
+def test_a_refund_by_hand_is_taken_in_though_razorpay_was_unwell_at_first(sandbox, kaveri_qr, monkeypatch):
+    """Between the payment's entry and its refund's there is a call that may fail: the event comes back for it."""
+    payment_id = sandbox.pay(kaveri_qr.razorpay_id, 50_000)
+    razorpay.create_refund(payment_id, {"amount": 50_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    with monkeypatch.context() as unwell:
+        unwell.setattr(razorpay, "payment_refunds", Mock(side_effect=razorpay.TryAgain("HTTP 500")))
+        money.deliver(sandbox, "qr_code.credited")
+        money.work_webhooks()
+    payment = QRPayment.objects.get()
+    assert (payment.state, payment.refunds.count()) == ("received", 0)
+    clock.shift(40)
+    money.work_webhooks()
     payment.refresh_from_db()
     assert (payment.state, payment.refunds.count()) == ("settled", 1)
     assert money.books_are_right()
@@ -317,6 +356,22 @@ def test_a_worker_that_died_in_the_call_is_followed_by_one_that_asks(sandbox, ka
     work()
     refund.refresh_from_db()
     assert refund.state == "processed"
+
+
+def test_a_refund_our_code_stumbles_over_does_not_hold_up_the_next_riders(sandbox, network, kaveri_qr, monkeypatch):
+    stuck, good = owed(sandbox, kaveri_qr), owed(sandbox, money.real_qr(network.ganga_connector))
+    post = ledger.post
+
+    def stumbling(key, *args, **more):
+        if key == f"refund:{stuck.pk}:asked":
+            raise ledger.KeyReused(key)
+        return post(key, *args, **more)
+
+    monkeypatch.setattr(ledger, "post", stumbling)
+    work()
+    stuck.refresh_from_db(), good.refresh_from_db()
+    assert (stuck.state, good.state) == ("due", "processed")
+    assert money.books_are_right()
 
 
 def test_the_body_is_frozen_whatever_the_settings_say_later(sandbox, kaveri_qr, settings):
