@@ -6,6 +6,7 @@ import re
 from datetime import datetime
 from typing import Any
 
+from channels.consumer import get_handler_name
 from channels.generic.websocket import AsyncWebsocketConsumer
 from django.conf import settings
 from django.db import Error as DatabaseError
@@ -26,6 +27,7 @@ INBOX_FRAMES = 200
 HOLD_S = 30.0
 DRAIN_S = 4.0
 SEND_S = 10.0
+TOO_LARGE = 1009
 
 
 def identity(path: str) -> str:
@@ -87,6 +89,16 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         else:
             await self.close()
 
+    async def dispatch(self, message: dict[str, Any]) -> None:
+        """Channels' own goes through another thread before every message, to close that thread's database connections.
+
+        Ours are those of csms/threads.py; the hop cost a tenth of the process.
+        """
+        handler = getattr(self, get_handler_name(message), None)
+        if handler is None:
+            raise ValueError(f"No handler for message type {message['type']}")
+        await handler(message)
+
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Queue one frame. Too large or too many: the socket is closed, nobody else is troubled."""
         if self._spoken is None:
@@ -94,7 +106,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         self.heard_at = clock.now()
         raw = bytes_data if bytes_data is not None else (text_data or "").encode("utf-8", "surrogatepass")
         if len(raw) > settings.MAX_FRAME_BYTES:
-            await self.close_for("frame too large", 1009)
+            await self.close_for("frame too large", TOO_LARGE)
         else:
             try:
                 self._inbox.put_nowait(raw)
@@ -114,7 +126,8 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         except TimeoutError:
             self._spoken.cancel()
         try:
-            await threads.run(dispatch.closed, self.context, code, self._close_reason)
+            reason = self._close_reason or ("frame too large" if code == TOO_LARGE else "")
+            await threads.run(dispatch.closed, self.context, code, reason)
         except DatabaseError as error:
             log.warning("a closed socket could not be written (%s); its lease will run out", type(error).__name__)
 
@@ -154,7 +167,8 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         if self._spoken is not None and not self._open:
             return
         try:
-            await asyncio.wait_for(super().send(text_data=text_data, bytes_data=bytes_data, close=close), SEND_S)
+            async with asyncio.timeout(SEND_S):
+                await super().send(text_data=text_data, bytes_data=bytes_data, close=close)
         except TimeoutError:
             await self.close_for("does not read", 1013)
 
@@ -220,6 +234,12 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     async def close_for(self, reason: str, code: int) -> None:
         self._close_reason = self._close_reason or reason
         await self.close(code)
+
+    async def close(self, code: int | None = None, reason: str | None = None) -> None:
+        """Close with this code. An application may not send the protocol's own (1001-2999): 1009 goes out as 4009."""
+        if code is not None and 1000 < code < 3000:
+            code += 3000
+        await super().close(code, reason)
 
 
 def _stop_if_due(session_id: int) -> None:

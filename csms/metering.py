@@ -33,13 +33,17 @@ class Place:
 
 @dataclass(frozen=True)
 class Moved:
-    """What became of a message: the session it moved (None: no open one), where its pages are, when its stop is due."""
+    """What became of a message: the session it moved (None: no open one), where its pages are, when its stop is due.
+
+    `row` is the session as it now stands, for the socket to remember while it is live.
+    """
 
     session_id: int | None
     place: Place | None
     live: bool = False
     stop_due_at: datetime | None = None
     note: str = ""
+    row: ChargingSession | None = None
 
 
 def places(cp_id: str) -> dict[UUID, Place]:
@@ -58,9 +62,9 @@ def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: 
     place = known[row.connector_id]
     if not live:
         return Moved(row.pk, place, note="readings for an ended session: kept as late")
-    events: list[rule.Event] = [_event(reading) for reading in said.readings]
+    events: list[rule.Event] = [event(reading) for reading in said.readings]
     sessions.apply(row, events or [rule.Measured()], place.max_power_w, now)
-    return Moved(row.pk, place, live=row.live, stop_due_at=row.stop_due_at if row.live else None)
+    return Moved(row.pk, place, live=row.live, stop_due_at=row.stop_due_at if row.live else None, row=row)
 
 
 def stopped(charge_point_pk: int, known: dict[UUID, Place], said: StopReported, now: datetime) -> tuple[Moved, str | None]:
@@ -76,7 +80,7 @@ def stopped(charge_point_pk: int, known: dict[UUID, Place], said: StopReported, 
         if row.reported_wh is None or "late" not in row.flags:
             _correct(row, said, now)
         return Moved(row.pk, place, note="already ended"), status
-    events: list[rule.Event] = [_event(reading) for reading in said.readings]
+    events: list[rule.Event] = [event(reading) for reading in said.readings]
     events.append(rule.Stopped(at=said.at or now, register_wh=said.meter_stop_wh, reason=said.reason, reason_raw=said.reason_raw))
     sessions.apply(row, events, place.max_power_w, now)
     return Moved(row.pk, place), status
@@ -103,7 +107,7 @@ def _facts(said: StopReported) -> dict[str, object]:
     }
 
 
-def _event(reading: Reading) -> rule.Measured:
+def event(reading: Reading) -> rule.Measured:
     return rule.Measured(at=reading.at, register_wh=reading.energy_wh, power_w=reading.power_w, soc_pct=reading.soc_pct)
 
 
@@ -162,15 +166,17 @@ def _keep(
     session_id = row.pk if row else None
     parameters: list[object] = []
     for one in readings:
-        samples = json.dumps(one.samples)
-        parameters += (
-            charge_point_pk, session_id, connector_no, one.at or now, now, one.context, one.energy_wh, one.power_w, one.current_ma,
-            one.voltage_mv, one.soc_pct, samples, _digest(connector_no, samples), late, now,
-        )  # fmt: skip
+        parameters += (charge_point_pk, session_id, *reading_values(connector_no, one, now), late, now)
     if readings:
         with connection.cursor() as cursor:
             cursor.execute(_INSERT_READINGS.format(", ".join([_READING] * len(readings))), parameters)
 
 
-def _digest(connector_no: int, samples: str) -> str:
-    return hashlib.blake2b(f"{connector_no} {samples}".encode(), digest_size=8).hexdigest()
+def reading_values(connector_no: int, one: Reading, now: datetime) -> tuple[object, ...]:
+    """A reading's columns from connector_no to digest, in their order."""
+    samples = json.dumps(one.samples)
+    digest = hashlib.blake2b(f"{connector_no} {samples}".encode(), digest_size=8).hexdigest()
+    return (
+        connector_no, one.at or now, now, one.context, one.energy_wh, one.power_w, one.current_ma, one.voltage_mv, one.soc_pct,
+        samples, digest,
+    )  # fmt: skip

@@ -21,14 +21,14 @@ from csms.rules.session import Event, Session, State, Verdict
 from voltaro import clock
 from voltaro.jobs import ring
 
-# What a reading writes; `_CHANGED` adds what only a transition or an end touches.
-_PROGRESS = (
+# What a reading writes; `_TRANSITION` adds what only a change of state or an end touches.
+PROGRESS = (
     "state", "meter_start_wh", "meter_last_wh", "segment_start_wh", "segments_wh", "pending_wh", "energy_wh", "last_power_w",
     "peak_power_w", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at", "flags",
     "disconnects_without_progress",
 )  # fmt: skip
 _TRANSITION = (
-    *_PROGRESS, "suspended_at", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at",
+    *PROGRESS, "suspended_at", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at",
     "reported_wh", "overrun_wh",
 )  # fmt: skip
 # Named alike in the rule's snapshot and in the row.
@@ -82,29 +82,41 @@ def snapshot(row: ChargingSession, max_power_w: int) -> Session:
     )
 
 
+def values(row: ChargingSession, after: Session) -> dict[str, Any]:
+    """What the rule said, by the row's own names."""
+    meter = after.meter
+    return {
+        **{name: getattr(after, name) for name in _ALIKE},
+        "state": str(after.state),
+        "meter_start_wh": meter.start_wh,
+        "meter_last_wh": meter.last_wh,
+        "segment_start_wh": meter.segment_start_wh,
+        "segments_wh": meter.segments_wh,
+        "pending_wh": meter.pending_wh,
+        "energy_wh": meter.energy_wh,
+        "last_power_w": after.power_w,
+        "peak_power_w": max(row.peak_power_w, after.power_w or 0),
+        "flags": sorted(after.flags),
+    }
+
+
 def write(row: ChargingSession, after: Session, fields: tuple[str, ...], now: datetime) -> None:
     """What the rule said, onto the row: one UPDATE of the fields that may have changed."""
-    meter = after.meter
-    row.state = after.state
-    row.meter_start_wh, row.meter_last_wh = meter.start_wh, meter.last_wh
-    row.segment_start_wh, row.segments_wh, row.pending_wh = meter.segment_start_wh, meter.segments_wh, meter.pending_wh
-    row.energy_wh = meter.energy_wh
-    row.last_power_w = after.power_w
-    row.peak_power_w = max(row.peak_power_w, after.power_w or 0)
-    row.flags = sorted(after.flags)
-    for name in _ALIKE:
-        setattr(row, name, getattr(after, name))
-    row.updated_at = now
+    said = values(row, after)
     # Written out: this is the way of every reading, and building the query costs more than asking it.
     with connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE csms_chargingsession SET updated_at = %s, {', '.join(f'{name} = %s' for name in fields)} WHERE id = %s",  # noqa: S608 - our own names
-            [now, *(_plain(getattr(row, name)) for name in fields), row.pk],
+            [now, *(said[name] for name in fields), row.pk],
         )
+    put(row, said, now)
 
 
-def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, State) else value
+def put(row: ChargingSession, said: dict[str, Any], now: datetime) -> None:
+    """The same onto the row in memory, once the database has it. `updated_at` is the row's version (csms/quick.py)."""
+    for name, value in said.items():
+        setattr(row, name, value)
+    row.updated_at = now
 
 
 def apply(row: ChargingSession, events: list[Event], max_power_w: int, now: datetime) -> Verdict:
@@ -117,7 +129,7 @@ def apply(row: ChargingSession, events: list[Event], max_power_w: int, now: date
             telling = verdict
     if after is before:
         return verdict
-    write(row, after, _PROGRESS if telling in _QUIET else _TRANSITION, now)
+    write(row, after, PROGRESS if telling in _QUIET else _TRANSITION, now)
     if telling in _QUIET:
         return verdict
     _tell(row, before, after, telling, now)
@@ -233,7 +245,7 @@ def stop_if_due(session_id: int, now: datetime) -> bool:
         if attempt > STOP_ATTEMPTS:
             # It will not listen. A person must look; what it delivers beyond the limit is ours, not the rider's.
             row.flags = sorted({*row.flags, "not_stopping"})
-            ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, flags=row.flags)
+            ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, flags=row.flags, updated_at=now)
             return False
         ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, updated_at=now)
         ask_stop(row, trigger="limit", attempt=attempt)

@@ -241,17 +241,51 @@ def test_readings_after_the_end_are_kept_as_late(charger, permit):
     assert ChargingSession.objects.get().energy_wh == 10
 
 
+def _asked(deed):
+    with CaptureQueriesContext(connection) as seen:
+        deed()
+    # Not counted: a test's own savepoints, and the sign of life that a charger leaves every 20 seconds.
+    mine = [query["sql"] for query in seen if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
+    return [sql for sql in mine if '"last_seen"' not in sql]
+
+
 def test_a_reading_costs_at_most_six_queries_whatever_the_history(charger, permit):
     charger.start(tag=permit.tag, meter=0)
     charger.charge(0, 20_000)
-    for _ in range(2):
+    charger.context.remembered.clear()  # as after a reconnect: the ordinary way
+    for wh, most in ((20_100, 6), (20_200, 1), (20_300, 1)):
         clock.shift(10)
-        with CaptureQueriesContext(
-            connection,
-        ) as seen:
-            charger.meter(20_100 + _ * 100, 60_000)
-        asked = [query["sql"] for query in seen if not query["sql"].startswith(("SAVEPOINT", "RELEASE"))]
-        assert len(asked) <= 6, asked
+        asked = _asked(lambda wh=wh: charger.meter(wh, 60_000))
+        assert len(asked) <= most, asked
+    assert ChargingSession.objects.get().energy_wh == 20_300
+
+
+def test_the_quick_way_stores_the_frame_the_reading_and_the_session_or_nothing(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 1_000)
+    before = MeterReading.objects.count(), OcppMessage.objects.count()
+    # Somebody else touched the session: what this socket remembers is old, and the ordinary way finds what is true.
+    ChargingSession.objects.update(updated_at=clock.now(), flags=["not_stopping"], last_power_w=7)
+    clock.shift(10)
+    assert len(_asked(lambda: charger.meter(1_100, 60_000))) > 1
+    session = ChargingSession.objects.get()
+    assert (session.energy_wh, session.flags, session.last_power_w) == (1_100, ["not_stopping"], 60_000)
+    clock.shift(10)
+    assert len(_asked(lambda: charger.meter(1_200, 60_000))) == 1
+    assert (MeterReading.objects.count(), OcppMessage.objects.count()) == (before[0] + 2, before[1] + 2)
+    kept = MeterReading.objects.latest("pk")
+    assert (kept.session, kept.energy_wh, kept.power_w, kept.late) == (session, 1_200, 60_000, False)
+
+
+def test_the_quick_way_never_revives_an_ended_session(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 1_000)
+    assert sessions.finalize(ChargingSession.objects.get().pk, "OPERATOR")
+    clock.shift(10)
+    charger.meter(1_100, 60_000)
+    session = ChargingSession.objects.get()
+    assert (session.state, session.energy_wh) == ("STOPPED", 1_000)
+    assert MeterReading.objects.latest("pk").late
 
 
 @pytest.mark.parametrize(
