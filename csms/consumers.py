@@ -232,8 +232,10 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         self._background(self.close_for("replaced", 1000))
 
     async def close_for(self, reason: str, code: int) -> None:
-        self._close_reason = self._close_reason or reason
-        await self.close(code)
+        """Close, once: some servers take a second close for an error, and then nobody is told of the end."""
+        if not self._close_reason:
+            self._close_reason = reason
+            await self.close(code)
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Close with this code. An application may not send the protocol's own (1001-2999): 1009 goes out as 4009."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError
 
 from csms import commands, dispatch, live, stations, threads
 from csms.dispatch import Context, Reply
@@ -109,10 +110,16 @@ class Gateway:
     async def _keep_leases(self) -> None:
         await asyncio.sleep(min(15.0, stations.lease_s() / 4))
         now = clock.now()
-        for consumer in list(self.sockets.values()):
-            if (now - consumer.heard_at).total_seconds() > settings.HEARTBEAT_TIMEOUT_S:
+        speaking = []
+        for pk, consumer in list(self.sockets.items()):
+            if (now - consumer.heard_at).total_seconds() <= settings.HEARTBEAT_TIMEOUT_S:
+                speaking.append(pk)
+                continue
+            try:
                 await consumer.close_for("silent", 1001)
-        await threads.run(stations.renew_leases, self.process, now)
+            except Exception as error:  # a server may refuse to close what it has closed: its lease runs out all the same
+                log.warning("a silent socket could not be closed (%s)", type(error).__name__)
+        await threads.run(stations.renew_leases, self.process, now, speaking)
         for pk, epoch in await threads.run(stations.fenced, self.process):
             if pk in self.sockets and self.sockets[pk].context.epoch == epoch:
                 self.sockets[pk].replaced()
@@ -122,10 +129,25 @@ class Gateway:
             await asyncio.wait_for(self._flush.wait(), FLUSH_S)
         self._flush.clear()
         if batch := self._sent[:1000]:
-            await threads.run(dispatch.record_sent, batch)
+            try:
+                await threads.run(dispatch.record_sent, batch)
+            except (OperationalError, InterfaceError):
+                raise
+            except DatabaseError:
+                await self._write_each(batch)
             del self._sent[: len(batch)]
             if len(self._sent) >= FLUSH_ROWS:
                 self._flush.set()
+
+    async def _write_each(self, batch: list[tuple[Context, Reply, datetime]]) -> None:
+        """One of them cannot be written (its charger was deleted a moment ago): it is lost, the others are not."""
+        for one in batch:
+            try:
+                await threads.run(dispatch.record_sent, [one])
+            except (OperationalError, InterfaceError):
+                raise
+            except DatabaseError as error:
+                log.error("a frame that went out was not kept: %s", type(error).__name__)
 
 
 gateway = Gateway()

@@ -252,9 +252,16 @@ def lease_s() -> int:
     return settings.HEARTBEAT_TIMEOUT_S
 
 
-def renew_leases(process: str, now: datetime) -> int:
-    """This process lives: its open connections stay its own for another lease."""
-    return Connection.objects.filter(process=process, closed_at__isnull=True).update(lease_until=now + timedelta(seconds=lease_s()))
+def renew_leases(process: str, now: datetime, held: list[int] | None = None) -> int:
+    """This process lives: its open connections stay its own for another lease.
+
+    `held` names the chargers whose sockets it truly holds. A socket whose end could not be written (the database was away)
+    has an open row too: its lease must run out.
+    """
+    mine = Connection.objects.filter(process=process, closed_at__isnull=True)
+    if held is not None:
+        mine = mine.filter(charge_point_id__in=held)
+    return mine.update(lease_until=now + timedelta(seconds=lease_s()))
 
 
 def fenced(process: str) -> list[tuple[int, int]]:
