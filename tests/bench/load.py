@@ -46,15 +46,20 @@ async def call(ws, ident, action, payload):
 
 def six_samples(transaction, wh, n):
     stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime()) + f".{n % 1000:03d}Z"
-    return (
-        '{"connectorId":1,"transactionId":%s,"meterValue":[{"timestamp":"%s","sampledValue":['
-        '{"value":"%d","context":"Sample.Periodic","measurand":"Energy.Active.Import.Register","unit":"Wh"},'
-        '{"value":"50000","context":"Sample.Periodic","measurand":"Power.Active.Import","unit":"W"},'
-        '{"value":"125.0","context":"Sample.Periodic","measurand":"Current.Import","unit":"A"},'
-        '{"value":"400.0","context":"Sample.Periodic","measurand":"Voltage","unit":"V"},'
-        '{"value":"45","context":"Sample.Periodic","measurand":"SoC","unit":"Percent"},'
-        '{"value":"35","context":"Sample.Periodic","measurand":"Temperature","unit":"Celsius"}]}]}' % (transaction, stamp, wh)
-    )
+
+    def sample(value, measurand, unit):
+        return {"value": value, "context": "Sample.Periodic", "measurand": measurand, "unit": unit}
+
+    samples = [
+        sample(str(wh), "Energy.Active.Import.Register", "Wh"),
+        sample("50000", "Power.Active.Import", "W"),
+        sample("125.0", "Current.Import", "A"),
+        sample("400.0", "Voltage", "V"),
+        sample("45", "SoC", "Percent"),
+        sample("35", "Temperature", "Celsius"),
+    ]
+    value = {"timestamp": stamp, "sampledValue": samples}
+    return json.dumps({"connectorId": 1, "transactionId": transaction, "meterValue": [value]}, separators=(",", ":"))
 
 
 def start_payload(tag):
@@ -82,7 +87,8 @@ async def meter(url, keys, seconds):
     took = time.perf_counter() - began
     waits.sort()
     await asyncio.gather(*(ws.close() for ws in sockets))
-    return {"messages": len(waits), "per_second": len(waits) / took, "p50_ms": waits[len(waits) // 2] * 1e3, "p99_ms": waits[len(waits) * 99 // 100] * 1e3}
+    middle, late = waits[len(waits) // 2], waits[len(waits) * 99 // 100]
+    return {"messages": len(waits), "per_second": len(waits) / took, "p50_ms": middle * 1e3, "p99_ms": late * 1e3}
 
 
 async def storm(url, keys, seconds):
@@ -112,7 +118,8 @@ async def start(url, keys, seconds):
     answers = await asyncio.gather(*(one(ws) for ws in sockets))
     took = time.perf_counter() - began
     await asyncio.gather(*(ws.close() for ws in sockets))
-    return {"starts": len(answers), "different": len({ident for _, ident in answers}), "took_s": took, "slowest_ms": max(s for s, _ in answers) * 1e3}
+    slowest = max(waited for waited, _ in answers)
+    return {"starts": len(answers), "different": len({ident for _, ident in answers}), "took_s": took, "slowest_ms": slowest * 1e3}
 
 
 if __name__ == "__main__":
@@ -126,4 +133,5 @@ if __name__ == "__main__":
         raise SystemExit("The load goes to this machine only.")
     with open(given.keys) as f:
         chargers = json.load(f)
-    print(json.dumps(asyncio.run({"meter": meter, "storm": storm, "start": start}[given.what](given.url, chargers, min(given.seconds, 60)))))
+    deed = {"meter": meter, "storm": storm, "start": start}[given.what]
+    print(json.dumps(asyncio.run(deed(given.url, chargers, min(given.seconds, 60)))))

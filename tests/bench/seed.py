@@ -1,9 +1,8 @@
 """500 chargers for the measurements: python -m tests.bench.seed KEYS.json"""
 
 import json
-import sys
-
 import os
+import sys
 
 import django
 

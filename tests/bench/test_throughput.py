@@ -74,9 +74,8 @@ def load(what, url, keys, env, n, **more):
     some = keys.with_name(f"{what}-{n}.json")
     some.write_text(json.dumps(dict(list(json.loads(keys.read_text()).items())[:n])))
     options = [part for name, value in more.items() for part in (f"--{name}", str(value))]
-    done = subprocess.run(
-        [sys.executable, "tests/bench/load.py", what, url, str(some), *options], cwd=ROOT, env=env, capture_output=True, text=True, timeout=180
-    )
+    command = [sys.executable, "tests/bench/load.py", what, url, str(some), *options]
+    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(done.stdout)
 

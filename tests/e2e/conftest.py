@@ -9,7 +9,8 @@ def running(tmp_path_factory):
     stack = Stack(tmp_path_factory.mktemp("stack"))
     try:
         stack.start()
-        stack.manage("add_franchisee", "Kaveri", "--linked-account", "acc_Kaveri00000001", "--activated", "--user", "kaveri", "--password", "correct horse battery", "--json")  # fmt: skip
+        account = ("--linked-account", "acc_Kaveri00000001", "--activated")
+        stack.manage("add_franchisee", "Kaveri", *account, "--user", "kaveri", "--password", "correct horse battery", "--json")
         stack.manage("add_tariff", "Standard", "--rate", "15.25", "--json")
         yield stack
     finally:

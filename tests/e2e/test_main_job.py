@@ -62,7 +62,7 @@ def check_books(stack):
 
 
 def test_the_charger_is_stopped_when_the_money_is_used_up(stack, make_charger):
-    charger, client, connector = make_charger("E2E-LIMIT")
+    _, client, connector = make_charger("E2E-LIMIT")
     transaction = begin(stack, client, connector, 20)  # 1,111 Wh at Rs 17.995 with GST; 240 kW deliver them in 17 s
     register = deliver(client, transaction, 100_000, 240_000, 103_000)
     assert client.expect("RemoteStopTransaction") == {"transactionId": transaction}
@@ -98,7 +98,8 @@ def test_the_unused_rest_goes_back_and_the_franchisee_is_paid(stack, make_charge
     assert entry["net_excl_gst"] == bill["energy_charge"] - entry["pg_fee"]
     paid = stack.wait(
         lambda: stack.rows(
-            "select p.* from franchise_payout p join franchise_commissionledgerentry e on e.payout_id = p.id where e.id = %s and p.state = 'processed'",
+            "select p.* from franchise_payout p join franchise_commissionledgerentry e on e.payout_id = p.id "
+            "where e.id = %s and p.state = 'processed'",
             entry["id"],
         ),
         "the transfer",
@@ -136,7 +137,7 @@ def test_paid_but_not_started_goes_back_and_the_charger_was_asked_again(stack, m
 
 
 def test_a_charger_offline_for_seconds_is_waited_for(stack, make_charger):
-    charger, client, connector = make_charger("E2E-AWAY")
+    _, client, connector = make_charger("E2E-AWAY")
     client.drop()
     stack.wait(
         lambda: not stack.row("select online from csms_chargepoint where cp_id = 'E2E-AWAY'")["online"], "the charger to be seen offline"
