@@ -24,6 +24,7 @@ from voltaro.jobs import claim
 log = logging.getLogger(__name__)
 
 DAYS_BACK = 3
+MOST_DAYS_BACK = 60
 LEASE = timedelta(minutes=30)
 PAGE = 1000
 ASK_AT_MOST = 500
@@ -52,9 +53,7 @@ def due(now: datetime) -> QuerySet[ReconciledDay]:
 
 def work_due(now: datetime, limit: int) -> int:
     """Compare the days that ended lately; a day that Razorpay cannot answer for now is tried again."""
-    last = timezone.localdate(now - READY_AFTER)
-    for back in range(1, DAYS_BACK + 1):
-        ReconciledDay.objects.get_or_create(day=last - timedelta(days=back))
+    _note_days(timezone.localdate(now - READY_AFTER))
     done = 0
     for row in claim(due(now), min(limit, DAYS_BACK), claimed_until=clock.now() + LEASE):
         try:
@@ -63,7 +62,18 @@ def work_due(now: datetime, limit: int) -> int:
         except (razorpay.TryAgain, razorpay.Unknown, razorpay.Declined) as error:
             log.warning("reconciling %s waits: %s", row.day, type(error).__name__)
             ReconciledDay.objects.filter(pk=row.pk).update(last_error=str(error)[:300])
+        except Exception as error:
+            log.exception("reconciling %s failed", row.day)
+            ReconciledDay.objects.filter(pk=row.pk).update(last_error=type(error).__name__)
     return done
+
+
+def _note_days(today: date) -> None:
+    """Every day since the last one noted (the first time: a few days back), so that none is missed while no worker runs."""
+    newest = ReconciledDay.objects.filter(day__lt=today).order_by("-day").values_list("day", flat=True).first()
+    missed = (today - newest).days - 1 if newest else 0
+    for back in range(1, min(max(missed, DAYS_BACK), MOST_DAYS_BACK) + 1):
+        ReconciledDay.objects.get_or_create(day=today - timedelta(days=back))
 
 
 def run(day: date) -> ReconciledDay:

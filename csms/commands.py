@@ -19,6 +19,7 @@ from csms.frames import clean_json
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connection, IdTag
 from csms.rules.connection import Standing, standing
 from voltaro import clock
+from voltaro.jobs import each
 
 OPEN = (CommandState.QUEUED, CommandState.SENT)
 # How long an accepted command may take to show its effect.
@@ -152,21 +153,22 @@ def to_time_out(now: datetime) -> QuerySet[Command]:
 
 def timeout_due(now: datetime, limit: int) -> int:
     """Settle what nobody will settle any more."""
-    done = 0
-    for pk in list(to_time_out(now).values_list("pk", flat=True)[:limit]):
-        with transaction.atomic():
-            command = to_time_out(now).select_for_update(skip_locked=True, no_key=True).filter(pk=pk).first()
-            if command is None:
-                continue
-            if command.state == CommandState.SENT:
-                command.state, command.error = CommandState.TIMEOUT, "The charger did not answer."
-            elif command.action in NO_LATER_EFFECT and command.state == CommandState.ACCEPTED:
-                command.state, command.settled_at = CommandState.EFFECTIVE, now
-            else:
-                command.state, command.settled_at = CommandState.EXPIRED, now
-            command.save(update_fields=["state", "error", "settled_at"])
-            done += 1
-    return done
+
+    @transaction.atomic
+    def time_out(pk: int) -> bool:
+        command = to_time_out(now).select_for_update(skip_locked=True, no_key=True).filter(pk=pk).first()
+        if command is None:
+            return False
+        if command.state == CommandState.SENT:
+            command.state, command.error = CommandState.TIMEOUT, "The charger did not answer."
+        elif command.action in NO_LATER_EFFECT and command.state == CommandState.ACCEPTED:
+            command.state, command.settled_at = CommandState.EFFECTIVE, now
+        else:
+            command.state, command.settled_at = CommandState.EXPIRED, now
+        command.save(update_fields=["state", "error", "settled_at"])
+        return True
+
+    return each(list(to_time_out(now).values_list("pk", flat=True)[:limit]), time_out, "command")
 
 
 # Their "Accepted" is all we will ever hear of them.

@@ -16,7 +16,7 @@ from accounts.models import Company, User
 from csms import commands, live
 from csms.models import ChargingSession, Command, CommandState, Connector, IdTag, SessionState
 from voltaro import clock
-from voltaro.jobs import ring
+from voltaro.jobs import each, ring
 
 # ConnectionTimeOut is often 60 s: after that the charger has forgotten our request.
 ASK_AGAIN_S = 65
@@ -112,19 +112,20 @@ def to_ask(now: datetime) -> QuerySet[IdTag]:
 
 def ask_due(now: datetime, limit: int) -> int:
     """Ask the chargers of waiting permits to start: RemoteStartTransaction, one request open at a time per permit."""
-    done = 0
-    for pk in list(to_ask(now).values_list("pk", flat=True)[:limit]):
-        with transaction.atomic():
-            permit = (
-                IdTag.objects.select_for_update(skip_locked=True, of=("self",), no_key=True)
-                .select_related("connector", "charge_point")
-                .filter(pk=pk, state=IdTag.State.READY, ask_at__lte=now)
-                .first()
-            )
-            if permit is not None:
-                _ask(permit, now)
-                done += 1
-    return done
+
+    @transaction.atomic
+    def ask(pk: int) -> bool:
+        permit = (
+            IdTag.objects.select_for_update(skip_locked=True, of=("self",), no_key=True)
+            .select_related("connector", "charge_point")
+            .filter(pk=pk, state=IdTag.State.READY, ask_at__lte=now)
+            .first()
+        )
+        if permit is not None:
+            _ask(permit, now)
+        return permit is not None
+
+    return each(list(to_ask(now).values_list("pk", flat=True)[:limit]), ask, "permit")
 
 
 def _ask(permit: IdTag, now: datetime) -> None:

@@ -19,7 +19,7 @@ from csms.rules import session as rule
 from csms.rules.meter import Meter
 from csms.rules.session import Event, Session, State, Verdict
 from voltaro import clock
-from voltaro.jobs import ring
+from voltaro.jobs import each, ring
 
 # What a reading writes; `_TRANSITION` adds what only a change of state or an end touches.
 PROGRESS = (
@@ -195,13 +195,13 @@ def to_time_out(now: datetime) -> QuerySet[ChargingSession]:
 
 def timeout_due(now: datetime, limit: int) -> int:
     """End what waited too long for its charger."""
-    done = 0
-    for pk in list(to_time_out(now).values_list("pk", flat=True)[:limit]):
-        with transaction.atomic():
-            row = _locked(ChargingSession.objects.filter(pk=pk), skip_locked=True)
-            if row is not None:
-                done += apply(row, [rule.TimePassed()], row.connector.max_power_w, now) is Verdict.ENDED
-    return done
+
+    @transaction.atomic
+    def time_out(pk: int) -> bool:
+        row = _locked(ChargingSession.objects.filter(pk=pk), skip_locked=True)
+        return row is not None and apply(row, [rule.TimePassed()], row.connector.max_power_w, now) is Verdict.ENDED
+
+    return each(list(to_time_out(now).values_list("pk", flat=True)[:limit]), time_out, "session")
 
 
 # -- stops we ask for --------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ def to_stop(now: datetime) -> QuerySet[ChargingSession]:
 
 def stop_due(now: datetime, limit: int) -> int:
     """Stop what is about to reach its limit: the safety net behind the timers of the sockets' own process."""
-    return sum(stop_if_due(pk, now) for pk in list(to_stop(now).values_list("pk", flat=True)[:limit]))
+    return each(list(to_stop(now).values_list("pk", flat=True)[:limit]), lambda pk: stop_if_due(pk, now), "session")
 
 
 def stop_if_due(session_id: int, now: datetime) -> bool:

@@ -15,7 +15,7 @@ from csms import credentials, live, sessions
 from csms.events import Booted, StatusReported
 from csms.metering import Place
 from csms.models import ChargePoint, ChargerError, Connection, Connector, Registration, Station
-from voltaro.jobs import ring
+from voltaro.jobs import each, ring
 
 MAX_CONNECTORS = 20
 REPLACED = "from a replaced socket: not believed"
@@ -238,11 +238,15 @@ def claim(charge_point_pk: int, *, process: str, channel: str, remote_address: s
 
 @transaction.atomic
 def release(charge_point_pk: int, epoch: int, *, close_code: int | None, reason: str, now: datetime) -> None:
-    """The socket of `epoch` is gone. Only the newest one takes the charger offline and suspends its sessions."""
+    """The socket of `epoch` is gone. Only the newest one takes the charger offline and suspends its sessions.
+
+    The charger's row before its connection's, as `claim` has it: chargers come back while their old socket is put away.
+    """
+    was_newest = ChargePoint.objects.filter(pk=charge_point_pk, epoch=epoch).update(online=False)
     Connection.objects.filter(charge_point_id=charge_point_pk, epoch=epoch, closed_at__isnull=True).update(
         closed_at=now, close_code=close_code, close_reason=reason[:80]
     )
-    if ChargePoint.objects.filter(pk=charge_point_pk, epoch=epoch).update(online=False):
+    if was_newest:
         sessions.suspend_live(charge_point_pk, "disconnected", now)
         live.changed_charge_point(charge_point_pk)
 
@@ -279,11 +283,15 @@ def to_mark_silent(now: datetime) -> QuerySet[ChargePoint]:
 
 def silent_due(now: datetime, limit: int) -> int:
     """Take offline what nobody holds: after a kill -9 no process says goodbye. Its sessions are suspended, not ended."""
-    rows = list(to_mark_silent(now).values_list("pk", "epoch")[:limit])
-    for pk, epoch in rows:
-        release(pk, epoch, close_code=None, reason="lease ran out", now=now)
+    rows = dict(to_mark_silent(now).values_list("pk", "epoch")[:limit])
+
+    def let_go(pk: int) -> bool:
+        release(pk, rows[pk], close_code=None, reason="lease ran out", now=now)
+        return True
+
+    done = each(rows, let_go, "charge point")
     Connection.objects.filter(closed_at__isnull=True, lease_until__lt=now).update(closed_at=now, close_reason="lease ran out")
-    return len(rows)
+    return done
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def to_collect(now: datetime) -> QuerySet[CommissionLedgerEntry]:
 def collect_due(now: datetime, limit: int) -> int:
     """One payout per franchisee who is owed a rupee or more; returns how many were made."""
     owed = to_collect(now).order_by().values("franchisee").annotate(paise=Sum("payable")).filter(paise__gte=SMALLEST_TRANSFER_PAISE)
-    return sum(collect(row["franchisee"], now) is not None for row in owed[:limit])
+    return jobs.each([row["franchisee"] for row in owed[:limit]], lambda pk: collect(pk, now) is not None, "franchisee")
 
 
 @transaction.atomic
@@ -234,7 +234,7 @@ def to_retry(now: datetime) -> QuerySet[Payout]:
 
 def retry_due(now: datetime, limit: int) -> int:
     """Follow each failed payout by a new numbered attempt, MAX_TRANSFER_RETRIES times; then its entries are FAILED."""
-    return sum(retry(pk, now) for pk in to_retry(now).values_list("pk", flat=True)[:limit])
+    return jobs.each(list(to_retry(now).values_list("pk", flat=True)[:limit]), lambda pk: retry(pk, now), "payout")
 
 
 @transaction.atomic

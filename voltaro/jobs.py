@@ -8,6 +8,7 @@ import atexit
 import logging
 import os
 import threading
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.db import connection, transaction
@@ -96,6 +97,21 @@ def _forget() -> None:
 os.register_at_fork(after_in_child=_forget)
 # A command that rings and ends lets its bells out first.
 atexit.register(flush, 2)
+
+
+# -- the rows -----------------------------------------------------------------------------------------------------------
+def each(keys: Iterable[int], deed: Callable[[int], Any], what: str) -> int:
+    """Do `deed` to each of the rows and count what it says was done.
+
+    A row that our code stumbles over is logged and stays due; it holds up nobody behind it.
+    """
+    done = 0
+    for key in keys:
+        try:
+            done += int(deed(key))
+        except Exception:
+            log.exception("%s %s: could not be worked on", what, key)
+    return done
 
 
 def claim(rows: QuerySet, limit: int, **fields: Any) -> list:
