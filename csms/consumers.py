@@ -54,7 +54,14 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         address = (self.scope.get("client") or ("", 0))[0]
         name = identity(self.scope["path"])
         headers = dict(self.scope["headers"])
-        row, why = await threads.run(_admit, name, headers.get(b"authorization"))
+        try:
+            await self._enter(name, address, headers.get(b"authorization"))
+        except DatabaseError as error:  # the charger comes again, as after any failed handshake
+            log.warning("a charger could not be let in: the database is away (%s)", type(error).__name__)
+            await self._deny(503)
+
+    async def _enter(self, name: str, address: str, authorization: bytes | None) -> None:
+        row, why = await threads.run(_admit, name, authorization)
         if row is None:
             await threads.run(doors.refused, name or self.scope["path"], address, why)
             await self._deny(401)
@@ -66,8 +73,10 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             await self.accept()
             await self.close(1002)
             return
-        opened = await threads.run(self._take, row, address, spoken)
-        self.context, replaced = opened
+        try:
+            self.context, replaced = await threads.run(self._take, row, address, spoken)
+        except OperationalError:  # it met another's locks (a start of this very charger): once more
+            self.context, replaced = await threads.run(self._take, row, address, spoken)
         if replaced:
             live.use_loop(asyncio.get_running_loop())
             live.send(replaced, {"type": "socket.replaced", "epoch": self.context.epoch})
@@ -83,7 +92,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     async def _deny(self, status: int) -> None:
         """Refuse before accepting: 401 where the server can say so (uvicorn), 403 where it cannot (daphne)."""
         if "websocket.http.response" in self.scope.get("extensions", {}):
-            headers = [(b"www-authenticate", b'Basic realm="ocpp"'), (b"content-length", b"0")]
+            headers = [(b"content-length", b"0"), *([(b"www-authenticate", b'Basic realm="ocpp"')] if status == 401 else [])]
             await self.base_send({"type": "websocket.http.response.start", "status": status, "headers": headers})
             await self.base_send({"type": "websocket.http.response.body", "body": b""})
         else:
@@ -171,6 +180,9 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                 await super().send(text_data=text_data, bytes_data=bytes_data, close=close)
         except TimeoutError:
             await self.close_for("does not read", 1013)
+        except Exception as error:  # each server has its own for a line that has just ended
+            self._open = False
+            log.info("an answer found its line closed (%s)", type(error).__name__)
 
     def _remember(self, reply: Reply) -> None:
         gateway.sent(self.context, reply)
@@ -239,6 +251,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
 
     async def close(self, code: int | None = None, reason: str | None = None) -> None:
         """Close with this code. An application may not send the protocol's own (1001-2999): 1009 goes out as 4009."""
+        self._open = False
         if code is not None and 1000 < code < 3000:
             code += 3000
         await super().close(code, reason)

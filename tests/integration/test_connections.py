@@ -121,6 +121,35 @@ def test_A14_of_many_claims_at_once_one_is_the_last_and_every_other_is_told(netw
     assert open_rows == {6, *fenced}
 
 
+@pytest.mark.django_db(transaction=True)
+def test_coming_back_while_the_old_socket_is_put_away_never_deadlocks(network, bells):
+    charge_point = network.kaveri_charger
+    epoch, _ = claim(charge_point)
+    for turn in range(25):
+        ready, failed = threading.Barrier(2), []
+
+        def at_once(deed, *given, ready=ready, failed=failed) -> None:
+            try:
+                ready.wait(10)
+                deed(*given)
+            except Exception as error:
+                failed.append(error)
+            finally:
+                connections.close_all()
+
+        both = [
+            threading.Thread(target=at_once, args=(claim, charge_point)),
+            threading.Thread(target=at_once, args=(release, charge_point, epoch)),
+        ]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join(20)
+        assert failed == [], turn
+        epoch += 1
+    assert online(charge_point)
+
+
 def test_a_socket_nobody_told_of_its_replacement_is_found(network):
     """The layer that tells is at-most-once, and a claim cannot see one that is not committed yet."""
     charge_point = network.kaveri_charger
