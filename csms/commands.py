@@ -92,7 +92,8 @@ def next_to_send(charge_point_pk: int, epoch: int, now: datetime) -> Command | N
     if standing(epoch, newest) is Standing.FENCED:
         return None
     mine = Command.objects.filter(charge_point_id=charge_point_pk)
-    if mine.filter(state=CommandState.SENT, sent_at__gt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S)).exists():
+    # What an older socket sent was lost with it.
+    if mine.filter(state=CommandState.SENT, epoch=epoch, sent_at__gt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S)).exists():
         return None
     command = mine.filter(state=CommandState.QUEUED, expires_at__gt=now).order_by("id").first()
     if command is None:

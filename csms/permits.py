@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from accounts import audit
 from accounts.models import Company, User
@@ -20,6 +20,8 @@ from voltaro.jobs import each, ring
 
 # ConnectionTimeOut is often 60 s: after that the charger has forgotten our request.
 ASK_AGAIN_S = 65
+# Until we look again at one that cannot be asked just now.
+LOOK_AGAIN_S = 10
 # How long a charger that accepted may take from plugging in to its start.
 START_ITSELF_S = 10
 STATUSES_THAT_MAY_START = {"Available", "Preparing", "Finishing", "SuspendedEVSE", "SuspendedEV", "Unknown", ""}
@@ -129,10 +131,12 @@ def ask_due(now: datetime, limit: int) -> int:
 
 
 def _ask(permit: IdTag, now: datetime) -> None:
-    open_request = permit.commands.filter(action="RemoteStartTransaction", state__in=[CommandState.QUEUED, CommandState.SENT]).exists()
-    # Offline for a moment: the charger's reconnect wakes us. The beat looks again either way.
-    permit.ask_at = now + timedelta(seconds=ASK_AGAIN_S if permit.charge_point.online else 10)
-    if permit.charge_point.online and not open_request and permit.connector.status in STATUSES_THAT_MAY_START:
+    # What expired unsent, or was lost with an older socket, is not open, though its row may not say so yet.
+    open_ = Q(state=CommandState.QUEUED, expires_at__gt=now) | Q(state=CommandState.SENT, epoch=permit.charge_point.epoch)
+    may_start = permit.charge_point.online and permit.connector.status in STATUSES_THAT_MAY_START
+    # Offline or out of order for a moment: a reconnect or a plug wakes us. The beat looks again either way.
+    permit.ask_at = now + timedelta(seconds=ASK_AGAIN_S if may_start else LOOK_AGAIN_S)
+    if may_start and not permit.commands.filter(open_, action="RemoteStartTransaction").exists():
         permit.asked_count += 1
         payload: dict[str, Any] = {"connectorId": permit.connector.connector_id, "idTag": permit.tag}
         commands.request(

@@ -316,3 +316,43 @@ def test_two_workers_at_once_ask_once(network, bells, grant):
     permit.refresh_from_db()
     assert permit.asked_count == 1 and len(starts(permit)) == 1
     assert permit.ask_at - clock.now() > timedelta(seconds=60)
+
+
+# -- asked again, by what really is in the way ------------------------------------------------------------------------------
+def test_a_request_that_expired_unsent_is_asked_again_at_once(network, bells, grant):
+    """The charger never booted, so nothing was sent; that the row has not been settled yet is no reason to wait another minute."""
+    charger = Charger(network.kaveri_charger)
+    permit = grant()
+    ask()
+    assert charger.context.booted is False and starts(permit)[0].state == "queued"
+    clock.shift(permits.ASK_AGAIN_S + 1)
+    ask()
+    assert [one.state for one in starts(permit)] == ["queued", "queued"]
+    charger.boot()
+    assert charger.command()[0] == starts(permit)[1].unique_id
+    assert charger.command() is None
+
+
+def test_a_request_lost_with_its_socket_is_asked_again_on_the_new_one(charger, grant, network):
+    """The new socket comes before the old one's end is noticed, as most do: what was in flight there is in nobody's flight here."""
+    permit = grant()
+    ask()
+    charger.command()
+    again = Charger(network.kaveri_charger)
+    assert ask() == 1
+    assert len(starts(permit)) == 2
+    unique_id, action, payload = again.command()
+    assert (unique_id, action, payload["idTag"]) == (starts(permit)[1].unique_id, "RemoteStartTransaction", permit.tag)
+    charger.drop()
+    assert [one.state for one in starts(permit)] == ["unknown", "sent"]
+
+
+def test_a_connector_that_is_well_again_is_asked_without_a_word_of_preparing(charger, grant):
+    """Socket chargers never say Preparing: they go from Faulted to Available."""
+    charger.status("Faulted", error="GroundFailure")
+    permit = grant()
+    ask()
+    charger.status("Available")
+    clock.shift(11)
+    ask()
+    assert len(starts(permit)) == 1
