@@ -38,9 +38,10 @@ _ALIKE = (
     "disconnects_without_progress",
 )  # fmt: skip
 _QUIET = {Verdict.PROGRESS, Verdict.LATE, Verdict.NOT_YET, Verdict.ALREADY_ENDED, Verdict.ALREADY_SUSPENDED}
-# Stops asked at the limit, when the charger does not obey: again after this long, this often.
+# Stops asked at the limit, when the charger does not obey: again after this long, this often; then now and then.
 STOP_AGAIN_S = 20
 STOP_ATTEMPTS = 5
+STOP_RARELY_S = 300
 
 
 def limits() -> rule.Limits:
@@ -241,12 +242,13 @@ def stop_if_due(session_id: int, now: datetime) -> bool:
         if row is None:
             return False
         attempt = row.commands.filter(action="RemoteStopTransaction", trigger="limit").count() + 1
-        row.stop_asked_at = now
         if attempt > STOP_ATTEMPTS:
             # It will not listen. A person must look; what it delivers beyond the limit is ours, not the rider's.
-            row.flags = sorted({*row.flags, "not_stopping"})
-            ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, flags=row.flags, updated_at=now)
-            return False
+            if "not_stopping" not in row.flags:
+                row.flags = sorted({*row.flags, "not_stopping"})
+                ChargingSession.objects.filter(pk=row.pk).update(flags=row.flags, updated_at=now)
+            if row.stop_asked_at and row.stop_asked_at > now - timedelta(seconds=STOP_RARELY_S):
+                return False
         ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, updated_at=now)
         ask_stop(row, trigger="limit", attempt=attempt)
         return True

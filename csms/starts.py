@@ -129,11 +129,14 @@ def _create(
         meter_start_wh=began.start_wh,
         meter_last_wh=began.last_wh,
         segment_start_wh=began.segment_start_wh,
-        limit_wh=permit.limit_wh if permit else None,
+        # Nobody may charge here: whatever flows is beyond the limit, and the stop is asked until it is obeyed.
+        limit_wh=permit.limit_wh if permit else 0,
         limit_at=permit.limit_at if permit else None,
         flags=flags,
     )
     session.stop_due_at = session.limit_at
+    if not answer.accepted:  # `start` asks for the first stop
+        session.stop_due_at = session.stop_asked_at = now
     session.save(force_insert=True)
     return session
 

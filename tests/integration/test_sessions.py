@@ -76,6 +76,41 @@ def test_an_unknown_tag_is_recorded_and_told_to_stop(charger):
     assert charger.command()[1] == "RemoteStopTransaction"
 
 
+def test_a_start_nobody_may_is_told_to_stop_until_it_does(charger):
+    """The one stop was lost or refused, and the car charged for nothing as long as it liked."""
+    charger.start(tag="STRANGER", meter=0)
+    asked = [charger.command()]
+    charger.accept(asked[0][0], {"status": "Rejected"})
+    for wh in range(1, 9):
+        clock.shift(25)
+        charger.meter(wh * 100, 20_000)
+        sessions.stop_due(clock.now(), 10)
+        if command := charger.command():
+            asked.append(command)
+            charger.accept(command[0], {"status": "Rejected"})
+    assert {action for _, action, _ in asked} == {"RemoteStopTransaction"} and len(asked) == 6
+    charger.stop(900)
+    session = ChargingSession.objects.get()
+    assert (session.energy_wh, session.overrun_wh) == (900, 900)
+    assert "not_stopping" in session.flags
+
+
+def test_a_charger_that_would_not_stop_is_asked_again_now_and_then(charger, permit):
+    """After a reboot it may listen; what flows meanwhile is ours."""
+    charger.start(tag=permit.tag, meter=0)
+    ChargingSession.objects.update(limit_wh=100)
+    charger.charge(0, 1_000, step_s=30)
+    for _ in range(sessions.STOP_ATTEMPTS + 2):
+        sessions.stop_due(clock.now(), 10)
+        clock.shift(sessions.STOP_AGAIN_S + 1)
+    assert Command.objects.filter(trigger="limit").count() == sessions.STOP_ATTEMPTS
+    clock.shift(sessions.STOP_RARELY_S)
+    charger.meter(1_100, 20_000)
+    sessions.stop_due(clock.now(), 10)
+    sessions.stop_due(clock.now(), 10)
+    assert Command.objects.filter(trigger="limit").count() == sessions.STOP_ATTEMPTS + 1
+
+
 def test_a_permit_is_worth_nothing_at_another_charger(charger, permit, network):
     ganga = Charger(network.ganga_charger)
     ganga.boot()
