@@ -66,6 +66,7 @@ def session(request: HttpRequest, pk: int) -> HttpResponse:
             "entries": list(
                 JournalEntry.objects.filter(postings__subject=f"payment:{payment.razorpay_payment_id}")
                 .distinct()
+                .order_by("id")
                 .prefetch_related("postings")[:30]
             )
             if payment
@@ -143,5 +144,5 @@ def _audit(row: ChargingSession, payment: QRPayment | None, refunds: list[Refund
 
 def _after(entry: AuditEntry) -> str:
     said: dict[str, Any] = entry.after if isinstance(entry.after, dict) else {}
-    facts = ", ".join(f"{name} {value}" for name, value in list(said.items())[:8])
+    facts = ", ".join(f"{name} {value}" for name, value in list(said.items())[:8] if value not in (None, "", {}, []))
     return f"by {entry.actor}{f' ({entry.trigger})' if entry.trigger else ''}{f': {facts}' if facts else ''}"
