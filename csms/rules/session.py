@@ -198,7 +198,7 @@ def _lost(session: Session, now: datetime, limits: Limits) -> tuple[Session, Ver
     if session.state == State.SUSPENDED:
         return session, Verdict.ALREADY_SUSPENDED
     count = session.disconnects_without_progress + 1
-    if count > limits.max_disconnects_without_progress:
+    if count >= limits.max_disconnects_without_progress:
         return _end(session, now, "FLAPPING", inferred=True), Verdict.ENDED
     suspended = replace(session, state=State.SUSPENDED, suspended_at=now, disconnects_without_progress=count, stop_due_at=session.limit_at)
     return suspended, Verdict.SUSPENDED

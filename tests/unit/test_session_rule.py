@@ -163,7 +163,7 @@ def test_a_gap_of_exactly_the_limit_resumes_and_a_second_more_does_not():
 
 def test_flapping_without_progress_ends_the_session():
     session, register = a_session(), Measured(register_wh=10_000)
-    for turn in range(LIMITS.max_disconnects_without_progress):
+    for turn in range(LIMITS.max_disconnects_without_progress - 1):
         session, verdicts = play(session, (20 * turn, Lost()), (20 * turn + 10, register))
         assert verdicts == [Verdict.SUSPENDED, Verdict.RESUMED]
     session, verdicts = play(session, (100, Lost()))
