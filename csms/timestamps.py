@@ -3,9 +3,10 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-# Ahead of us by more than this, or before any charger of ours was built: the clock is not set.
+# Ahead of us by more than this, or further back than any charger was ever offline: the clock is not set. A clock that was
+# never set may begin in 1970, in 2000, or in the year its firmware was built.
 FUTURE_S = 300
-OLDEST = datetime(2020, 1, 1, tzinfo=UTC)
+OFFLINE_AT_MOST = timedelta(days=60)
 _FORM = re.compile(
     r"\s*(\d{4})-(\d{1,2})-(\d{1,2})[Tt ](\d{1,2}):(\d{2})(?::(\d{2})(?:[.,](\d+))?)?\s*(Z|z|[+-]\d{2}(?::?\d{2})?)?", re.ASCII
 )
@@ -29,8 +30,8 @@ def read(text: str | None) -> datetime | None:
 
 
 def plausible(at: datetime | None, now: datetime) -> bool:
-    """Whether a charger's time can be true: set at all, and not ahead of us."""
-    return at is not None and at >= OLDEST and (at - now).total_seconds() <= FUTURE_S
+    """Whether a charger's time can be true: set at all, and neither ahead of us nor out of an old year."""
+    return at is not None and at >= now - OFFLINE_AT_MOST and (at - now).total_seconds() <= FUTURE_S
 
 
 def write(at: datetime) -> str:

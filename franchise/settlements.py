@@ -58,7 +58,7 @@ def to_share(now: datetime) -> QuerySet[Bill]:
 
 def to_reconsider(now: datetime) -> QuerySet[CommissionLedgerEntry]:
     """Held entries that need not wait any more: what was unknown is known, or the gate is open."""
-    begun = Contract.objects.filter(franchisee=OuterRef("franchisee"), valid_from__lte=OuterRef("session__start_time"))
+    begun = Contract.objects.filter(franchisee=OuterRef("franchisee"), valid_from__lte=OuterRef("session__started_at"))
     known = Q(hold_reason=gate.FEE_UNKNOWN, session__payment__fee__isnull=False) | Q(hold_reason=gate.NO_CONTRACT, in_force__isnull=False)
     return (
         CommissionLedgerEntry.objects.filter(status=Status.ON_HOLD)
@@ -127,7 +127,7 @@ def bear_unknown_fee(entry_id: int, now: datetime) -> bool:
 
 def _weigh(entry: CommissionLedgerEntry, bill: Bill, now: datetime, *, waive_fee: bool = False) -> None:
     """Write the figures on the entry, and book them when they are final."""
-    entry.contract = entry.contract or contract_at(entry.franchisee, bill.session.start_time)
+    entry.contract = entry.contract or contract_at(entry.franchisee, bill.session.started_at)
     terms = Terms(0, 0, False)
     if entry.contract is not None:
         borne = entry.contract.fee_borne_by == Contract.FeeBorneBy.FRANCHISEE and not waive_fee

@@ -1,7 +1,7 @@
 """What chargers say becomes sessions: started once, metered, stopped once."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.db import connection
@@ -93,6 +93,18 @@ def test_a_start_nobody_may_is_told_to_stop_until_it_does(charger):
     session = ChargingSession.objects.get()
     assert (session.energy_wh, session.overrun_wh) == (900, 900)
     assert "not_stopping" in session.flags
+
+
+def test_a_clock_of_the_year_its_firmware_was_built_is_not_believed(charger, permit):
+    built = datetime(2021, 4, 1, tzinfo=UTC)
+    charger.start(tag=permit.tag, meter=0, at=built)
+    charger.meter(100, 20_000, at=built + timedelta(seconds=10))
+    session, reading = ChargingSession.objects.get(), MeterReading.objects.get()
+    assert "clock" in session.flags and session.start_time == session.started_at
+    assert reading.at == reading.received_at and reading.late is False
+    charger.stop(200, at=built + timedelta(seconds=20))
+    session.refresh_from_db()
+    assert session.end_time >= session.start_time
 
 
 def test_a_charger_that_would_not_stop_is_asked_again_now_and_then(charger, permit):

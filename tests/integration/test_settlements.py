@@ -60,6 +60,15 @@ def test_a_session_is_shared_by_the_contract_at_its_start(network):
     assert (new.commission.pg_fee, new.commission.payable) == (0, 152_50)
 
 
+def test_a_charger_whose_clock_lies_is_shared_by_the_contract_of_the_day(network):
+    """The charger says when it started; which contract was in force then is for our own clock to say."""
+    session = bill(network.kaveri_connector)
+    session.start_time = clock.now() - timedelta(days=50)
+    session.save()
+    share_all()
+    assert (session.commission.hold_reason, session.commission.payable) == ("", 205_03)
+
+
 def test_the_networks_own_chargers_are_nobodys_share(network):
     network.kaveri_charger.company = network.voltaro
     network.kaveri_charger.save()

@@ -130,8 +130,10 @@ def test_we_answer_in_utc_without_fraction_or_offset():
     [
         (None, False),
         (utc(1970, 1, 1), False),
-        (utc(2019, 12, 31, 23, 59, 59), False),
-        (utc(2020, 1, 1), True),
+        (utc(2020, 1, 1), False),
+        (NOW - timedelta(days=365), False),  # a clock that begins at its firmware's build
+        (NOW - timedelta(days=60, seconds=1), False),
+        (NOW - timedelta(days=60), True),  # a queue kept offline
         (NOW - timedelta(days=30), True),
         (NOW, True),
         (NOW + timedelta(seconds=300), True),
