@@ -116,7 +116,7 @@ def test_the_addresses_lead_somewhere():
 def test_files_functions_and_links_exist():
     for page in PAGES:
         said = page.read_text()
-        for target in re.findall(r"\]\(([^)#:]+)\)", said):
+        for target in re.findall(r"""(?:\]\(|src=")([^)"#:]+)[)"]""", said):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
         for path in re.findall(
             r"`((?:accounts|billing|bin|csms|deploy|docs|franchise|templates|tests|voltaro)/[\w/.-]+\.(?:py|md|html|json|conf))\b", said
