@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.cache import cache
-from django.core.exceptions import RequestDataTooBig
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, UnreadablePostError
@@ -45,12 +44,9 @@ def receive(request: HttpRequest) -> HttpResponse:
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BYTES:
             return _refuse("too_big", 413)
-        raw = request.body
-    except ValueError:
-        return _refuse("unreadable", 400)
-    except RequestDataTooBig:
-        return _refuse("too_big", 413)
-    except UnreadablePostError:
+        # Not `request.body`: a chunked body names no length, and would be taken into memory whole.
+        raw = request.read(MAX_BYTES + 1)
+    except (ValueError, UnreadablePostError):
         return _refuse("unreadable", 400)
     if len(raw) > MAX_BYTES:
         return _refuse("too_big", 413)

@@ -3,9 +3,11 @@
 import hashlib
 import hmac
 import json
+from io import BytesIO
 
 import pytest
 from django.core.cache import cache
+from django.core.handlers.asgi import ASGIRequest
 from django.test import Client
 
 from billing import bills, razorpay, refunds, webhooks
@@ -138,6 +140,19 @@ def test_E19_a_huge_body_is_refused_by_its_length_or_its_size():
     assert money.post(b" " * 3_000_000).status_code == 413
     assert nothing_happened()
     assert webhooks.refused_counts()["too_big"] >= 2
+
+
+def test_E19_a_body_that_names_no_length_is_not_taken_into_memory():
+    """Chunked: the server has it on its disk, whatever its size; we read as much as an event may have."""
+
+    class Endless(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            assert size is not None and 0 < size <= webhooks.MAX_BYTES + 1, f"asked for {size} bytes of an endless body"
+            return b" " * size
+
+    scope = {"type": "http", "method": "POST", "path": money.URL, "headers": [], "query_string": b""}
+    assert webhooks.receive(ASGIRequest(scope, Endless())).status_code == 413
+    assert nothing_happened()
 
 
 def test_a_refusal_survives_a_dead_cache(monkeypatch):
