@@ -11,6 +11,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from csms.models import ChargingSession, MeterReading, OcppMessage
 
+# Heartbeats are looked for this far behind their time: among frames kept for half a year, the look would cost more every day.
+# What a longer pause of the sweep leaves goes with the other frames.
+LOOK_BACK = timedelta(days=3)
 KEEP_FLAGS = ["disputed", "held", "suspect"]
 
 
@@ -22,9 +25,10 @@ def old_frames(now: datetime) -> QuerySet[OcppMessage]:
         started_at__lte=OuterRef("at"),
         ended_at__gte=OuterRef("at"),
     )
+    heartbeats = now - timedelta(days=settings.HEARTBEAT_RETENTION_DAYS)
     return OcppMessage.objects.filter(
         Q(at__lt=now - timedelta(days=settings.FRAME_RETENTION_DAYS))
-        | Q(at__lt=now - timedelta(days=settings.HEARTBEAT_RETENTION_DAYS), action="Heartbeat")
+        | Q(at__lt=heartbeats, at__gte=heartbeats - LOOK_BACK, action="Heartbeat")
     ).exclude(Exists(disputed))
 
 

@@ -31,7 +31,7 @@ class OcppMessage(Recorded):
         ordering = ["-id"]
         indexes = [
             models.Index(fields=["charge_point", "-id"], name="message_charge_point"),
-            BrinIndex(fields=["at"], name="message_at", pages_per_range=32),
+            BrinIndex(fields=["at"], name="message_at", pages_per_range=32, autosummarize=True),
         ]
 
     def __str__(self) -> str:

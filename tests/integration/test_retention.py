@@ -40,6 +40,14 @@ def test_frames_go_after_180_days_and_heartbeats_after_14(charger):
     assert left() == set(young)
 
 
+def test_heartbeats_are_looked_for_near_their_time_only(charger):
+    """An hourly look over half a year of frames, for the few that a longer pause left, would cost more every day."""
+    missed, due = frames(charger, 18, "Heartbeat"), frames(charger, 16.9, "Heartbeat")
+    assert list(retention.old_frames(clock.now()).values_list("pk", flat=True)) == due
+    clock.shift(163 * 86_400)
+    assert list(retention.old_frames(clock.now()).order_by("pk").values_list("pk", flat=True)) == missed
+
+
 def test_the_days_are_settings(charger, settings):
     settings.FRAME_RETENTION_DAYS = 30
     frames(charger, 31)
