@@ -279,7 +279,7 @@ def _start_fallback() -> dict[str, Any]:
 
 def _meter_values(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     moved = metering.metered(context.charge_point_pk, context.places, said, now)
-    if moved.row is not None and moved.live:
+    if moved.row is not None and moved.live and said.connector_no <= stations.MAX_CONNECTORS:
         context.remembered[said.connector_no] = moved.row
     else:
         context.remembered.pop(said.connector_no, None)

@@ -62,8 +62,9 @@ def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: 
     place = known[row.connector_id]
     if not live:
         return Moved(row.pk, place, note="readings for an ended session: kept as late")
-    events: list[rule.Event] = [event(reading) for reading in said.readings]
-    sessions.apply(row, events or [rule.Measured()], place.max_power_w, now)
+    named = said.transaction_ref not in NO_TRANSACTION
+    events: list[rule.Event] = [event(reading, named=named) for reading in said.readings]
+    sessions.apply(row, events or [rule.Measured(named=named)], place.max_power_w, now)
     return Moved(row.pk, place, live=row.live, stop_due_at=row.stop_due_at if row.live else None, row=row)
 
 
@@ -107,8 +108,8 @@ def _facts(said: StopReported) -> dict[str, object]:
     }
 
 
-def event(reading: Reading) -> rule.Measured:
-    return rule.Measured(at=reading.at, register_wh=reading.energy_wh, power_w=reading.power_w, soc_pct=reading.soc_pct)
+def event(reading: Reading, *, named: bool = True) -> rule.Measured:
+    return rule.Measured(at=reading.at, register_wh=reading.energy_wh, power_w=reading.power_w, soc_pct=reading.soc_pct, named=named)
 
 
 def _session(charge_point_pk: int, known: dict[UUID, Place], ref: str | None, connector_no: int) -> ChargingSession | None:

@@ -48,9 +48,9 @@ def metered(arrived: Arrived, remembered: ChargingSession, place: Place, said: M
     """Store one more reading of the remembered session; None when this is not plainly that: go the ordinary way."""
     if len(said.readings) != 1 or not _same(remembered, place, said):
         return None
-    reading = said.readings[0]
+    reading, named = said.readings[0], said.transaction_ref not in metering.NO_TRANSACTION
     before = sessions.snapshot(remembered, place.max_power_w)
-    after, verdict = rule.step(before, metering.event(reading), now, sessions.limits())
+    after, verdict = rule.step(before, metering.event(reading, named=named), now, sessions.limits())
     # A meter that waits for a second sample, a state that changes: the ordinary way says and audits it.
     if verdict is not Verdict.PROGRESS or after.flags != before.flags or after.meter.pending_wh != before.meter.pending_wh:
         return None

@@ -77,12 +77,13 @@ class Session:
 
 @dataclass(frozen=True)
 class Measured:
-    """A reading. `at` is the charger's time when it is believable."""
+    """A reading. `at` is the charger's time when it is believable. Not `named`: it speaks of the connector, of no transaction."""
 
     at: datetime | None = None
     register_wh: int | None = None
     power_w: int | None = None
     soc_pct: int | None = None
+    named: bool = True
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,16 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     progressed = meter.energy_wh > session.meter.energy_wh
     flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
     believed = said not in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED, meters.Verdict.UNKNOWN)
+    # Chargers read an idle connector by the clock: that is no sign of a transaction they may long have forgotten.
+    idle = not event.named and not progressed and not event.power_w
+    if idle and session.state == State.SUSPENDED:
+        return session, Verdict.NOT_YET
     resumed = session.state == State.SUSPENDED
     after = replace(
         session,
         state=State.RUNNING,
         meter=meter,
-        last_activity_at=now,
+        last_activity_at=session.last_activity_at if idle else now,
         metered_at=(event.at if believed else None) or session.metered_at,
         register_at=now if believed else session.register_at,
         suspended_at=None,

@@ -9,6 +9,7 @@ from django.test.utils import CaptureQueriesContext
 
 from csms import permits, sessions, stations
 from csms.models import ChargingSession, Command, IdTag, MeterReading, OcppMessage
+from csms.timestamps import write
 from tests.charger import Charger, later
 from voltaro import clock
 
@@ -105,6 +106,55 @@ def test_a_clock_of_the_year_its_firmware_was_built_is_not_believed(charger, per
     charger.stop(200, at=built + timedelta(seconds=20))
     session.refresh_from_db()
     assert session.end_time >= session.start_time
+
+
+def idle(charger, wh: int) -> None:
+    """A reading by the clock: of the connector, of no transaction, and nothing flows."""
+    value = {"timestamp": write(clock.now()), "sampledValue": [{"value": str(wh), "context": "Sample.Clock"}]}
+    charger.call("MeterValues", {"connectorId": 1, "meterValue": [value]})
+
+
+def test_readings_by_the_clock_do_not_bring_back_what_a_power_cut_ended(charger, permit):
+    """The charger forgot its transaction and will never stop it; its idle readings kept the rider's money for ever."""
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 2_000)
+    charger.drop()
+    charger.connect()
+    charger.boot()
+    for _ in range(5):
+        clock.shift(60)
+        idle(charger, 2_000)
+    sessions.timeout_due(clock.now(), 10)
+    session = ChargingSession.objects.get()
+    assert (session.state, session.stop_reason, session.energy_wh) == ("STOPPED", "DISCONNECT_TIMEOUT", 2_000)
+
+
+def test_readings_by_the_clock_do_not_keep_a_lost_stop_waiting_for_ever(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 2_000)
+    for _ in range(13):
+        clock.shift(900)
+        idle(charger, 2_000)
+        sessions.timeout_due(clock.now(), 10)
+    assert ChargingSession.objects.get().stop_reason == "SILENCE"
+
+
+def test_readings_without_a_transaction_move_their_session_while_energy_flows(charger, permit):
+    """One model never names its transaction."""
+    charger.start(tag=permit.tag, meter=0)
+    charger.drop()
+    charger.connect()
+    for wh in (100, 200, 300):
+        clock.shift(60)
+        idle(charger, wh)
+    assert ChargingSession.objects.values_list("state", "energy_wh").get() == ("RUNNING", 300)
+
+
+def test_a_socket_remembers_no_more_sessions_than_a_charger_has_connectors(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    for number in range(1, 60):
+        charger.meter(number, 3_000, connector=number)
+    assert len(charger.context.remembered) <= stations.MAX_CONNECTORS
 
 
 def test_a_charger_that_would_not_stop_is_asked_again_now_and_then(charger, permit):
