@@ -72,7 +72,7 @@ def wake(charge_point_pk: int) -> None:
         .first()
     )
     if channel:
-        live.send(channel, {"type": "command.waiting"})
+        live.send(channel, {"type": "command.waiting", "charge_point": charge_point_pk})
 
 
 def waiting(charge_point_pks: list[int], now: datetime) -> list[int]:

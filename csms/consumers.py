@@ -40,6 +40,7 @@ def identity(path: str) -> str:
 class ChargerConsumer(AsyncWebsocketConsumer):
     """One charger's socket. Frames are queued and worked on one after the other; commands go out between them."""
 
+    channel_layer_alias = "none"  # the process has one channel for all its sockets (csms/gateway.py)
     context: dispatch.Context
     _spoken: asyncio.Task[None] | None = None
     _open = False
@@ -61,33 +62,30 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             await self._deny(503)
 
     async def _enter(self, name: str, address: str, authorization: bytes | None) -> None:
-        row, why = await threads.run(_admit, name, authorization)
-        if row is None:
-            await threads.run(doors.refused, name or self.scope["path"], address, why)
-            await self._deny(401)
-            return
+        await gateway.begin()
         offered = self.scope.get("subprotocols") or []
-        spoken = next((one for one in SUBPROTOCOLS if one in offered), None)
-        if spoken is None:  # OCPP-J §3.2: complete the handshake without the header, then close
-            await threads.run(doors.refused, row.cp_id, address, "subprotocol")
+        spoken = next((one for one in SUBPROTOCOLS if one in offered), "")
+        asked = (name, authorization, spoken, address, self.scope["path"])
+        try:
+            opened, why = await threads.run(_admit, *asked)
+        except OperationalError:  # it met another's locks (a start of this very charger): once more
+            opened, why = await threads.run(_admit, *asked)
+        if opened is None and why == "subprotocol":  # OCPP-J §3.2: complete the handshake without the header, then close
             await self.accept()
             await self.close(1002)
             return
-        try:
-            self.context, replaced = await threads.run(self._take, row, address, spoken)
-        except OperationalError:  # it met another's locks (a start of this very charger): once more
-            self.context, replaced = await threads.run(self._take, row, address, spoken)
-        if replaced:
-            live.use_loop(asyncio.get_running_loop())
-            live.send(replaced, {"type": "socket.replaced", "epoch": self.context.epoch})
+        if opened is None:
+            await self._deny(401)
+            return
+        self.context, replaced = opened
+        if replaced and replaced != gateway.channel:
+            message = {"type": "socket.replaced", "charge_point": self.context.charge_point_pk, "epoch": self.context.epoch}
+            live.send(replaced, message)
         await self.accept(subprotocol=spoken)
         self._open = True
         self._charge_point = ChargePoint(self.context, self, sent=self._remember, effects=self._carry_out)
         self._spoken = asyncio.create_task(self._speak(), name=f"charger {self.context.cp_id}")
         gateway.add(self)
-
-    def _take(self, row: Known, address: str, spoken: str) -> tuple[dispatch.Context, str]:
-        return dispatch.opened(row, process=gateway.process, channel=self.channel_name, remote_address=address, subprotocol=spoken)
 
     async def _deny(self, status: int) -> None:
         """Refuse before accepting: 401 where the server can say so (uvicorn), 403 where it cannot (daphne)."""
@@ -231,14 +229,6 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("a command could not be sent (%s); the poll tries again", type(error).__name__)
 
-    async def command_waiting(self, event: dict[str, Any]) -> None:
-        self.wake()
-
-    async def socket_replaced(self, event: dict[str, Any]) -> None:
-        """A newer socket owns the charger now; this one is fenced already and only has to go."""
-        if self._spoken is not None and event["epoch"] > self.context.epoch:
-            await self.close_for("replaced", 1000)
-
     def replaced(self) -> None:
         """The same, told within the process: close in the background."""
         self._background(self.close_for("replaced", 1000))
@@ -262,8 +252,19 @@ def _stop_if_due(session_id: int) -> None:
         sessions.stop_if_due(session_id, clock.now())
 
 
-def _admit(name: str, authorization: bytes | None) -> tuple[Known | None, str]:
-    """The charger that may speak here, else why not. An unknown one and a wrong key look the same from outside."""
+def _admit(name: str, authorization: bytes | None, spoken: str, address: str, path: str) -> tuple[tuple[dispatch.Context, str] | None, str]:
+    """The socket's context when it may speak for that charger, else why not: recorded, and from outside all the same."""
+    known, why = _known(name, authorization)
+    if known is not None and not spoken:
+        known, why = None, "subprotocol"
+    if known is None:
+        doors.refused(name or path, address, why)
+        return None, why
+    opened = dispatch.opened(known, process=gateway.process, channel=gateway.channel, remote_address=address, subprotocol=spoken)
+    return opened, ""
+
+
+def _known(name: str, authorization: bytes | None) -> tuple[Known | None, str]:
     if not name:
         return None, "no_identity"
     row = stations.find(name)

@@ -1,5 +1,8 @@
-"""What one server process does for all its chargers at once: poll their commands, keep their leases, write what was sent,
-close the silent, tell live pages at most once a second.
+"""What one server process does for all its chargers at once: hear what other processes tell them, poll their commands, keep
+their leases, write what was sent, close the silent, tell live pages at most once a second.
+
+Others reach a charger's socket by the channel of its process (`Connection.channel`): one subscription a process, where
+one a socket would cost every connecting charger a trip to Redis.
 """
 
 import asyncio
@@ -37,6 +40,7 @@ class Gateway:
 
     def __init__(self) -> None:
         self.process = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self.channel = ""  # until begun, and while Redis is away: the poll finds what is not told
         self.sockets: dict[int, ChargerConsumer] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._sent: list[tuple[Context, Reply, datetime]] = []
@@ -50,10 +54,18 @@ class Gateway:
         self.sockets[pk] = max(consumer, other, key=lambda one: one.context.epoch)
         if other is not consumer:
             min(consumer, other, key=lambda one: one.context.epoch).replaced()
-        if not self._tasks:
-            live.use_loop(asyncio.get_running_loop())
-            for job in (self._poll_commands, self._keep_leases, self._write_sent):
-                self._tasks.append(asyncio.create_task(self._forever(job), name=f"gateway {job.__name__}"))
+
+    async def begin(self) -> None:
+        """With the first charger that knocks: take a channel, start the jobs."""
+        if self._tasks:
+            return
+        live.use_loop(asyncio.get_running_loop())
+        for job in (self._listen, self._poll_commands, self._keep_leases, self._write_sent):
+            self._tasks.append(asyncio.create_task(self._forever(job), name=f"gateway {job.__name__}"))
+        for _ in range(20):  # a moment for the channel, so that the first chargers' rows name it
+            if self.channel:
+                return
+            await asyncio.sleep(0.05)
 
     def remove(self, consumer: "ChargerConsumer") -> None:
         """Only itself: a newer socket of the same charger stays."""
@@ -99,6 +111,18 @@ class Gateway:
             except Exception:
                 log.exception("%s failed; trying again", name)
                 await asyncio.sleep(1)
+
+    async def _listen(self) -> None:
+        layer = get_channel_layer()
+        self.channel = self.channel or await layer.new_channel("gateway")
+        message = await layer.receive(self.channel)
+        consumer = self.sockets.get(message.get("charge_point", 0))
+        if consumer is None:
+            return
+        if message["type"] == "command.waiting":
+            consumer.wake()
+        elif message["type"] == "socket.replaced" and message["epoch"] > consumer.context.epoch:
+            consumer.replaced()
 
     async def _poll_commands(self) -> None:
         await asyncio.sleep(POLL_S)

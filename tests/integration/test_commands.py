@@ -79,7 +79,7 @@ def test_the_owning_socket_is_woken_by_its_name_after_the_commit(charger, ask, m
         ask()
         assert woken == []
     channel = charger.row.connections.get(closed_at=None).channel
-    assert woken == [(channel, {"type": "command.waiting"})]
+    assert woken == [(channel, {"type": "command.waiting", "charge_point": charger.row.pk})]
 
 
 def test_the_poll_finds_what_a_lost_wake_left(charger, ask, network):
