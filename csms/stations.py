@@ -97,13 +97,12 @@ def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str
     if found is None:
         return None
     registration, old_firmware, old_serial, firmware, serial, charging = found
-    row = ChargePoint(pk=charge_point_pk)
     if not serial and said.serial_number:
-        _take_serial(row, said.serial_number)
+        _take_serial(ChargePoint(pk=charge_point_pk), said.serial_number)
     if (old_firmware, old_serial) != (firmware, said.serial_number):
         audit.record(
             "charge_point.booted",
-            row,
+            ChargePoint(pk=charge_point_pk),
             before={"firmware": old_firmware, "serial": old_serial},
             after={"firmware": firmware, "serial": said.serial_number},
         )
@@ -120,10 +119,6 @@ def _take_serial(row: ChargePoint, serial: str) -> None:
             row.serial_number = serial
     except IntegrityError:
         audit.record("charge_point.serial_taken", row, after={"serial": serial})
-
-
-def heartbeat(charge_point_pk: int, now: datetime) -> None:
-    ChargePoint.objects.filter(pk=charge_point_pk).update(last_heartbeat=now, last_seen=now)
 
 
 def connector(cp_id: str, number: int) -> Connector:
