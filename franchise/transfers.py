@@ -45,7 +45,9 @@ def _heard(event: WebhookEvent, now: datetime) -> str:
         said = entity(event.payload, "settlement")
         return settle(str(said.get("id") or ""), now, said)
     named = entity(event.payload, "transfer")
-    payout = Payout.objects.filter(razorpay_id=named.get("id") or None).first() or Payout.objects.filter(key=key_in(named)).first()
+    if not named.get("id"):
+        return ""
+    payout = Payout.objects.filter(razorpay_id=named["id"]).first() or Payout.objects.filter(key=key_in(named)).first()
     if payout is None:
         return ""
     persist(payout.pk, razorpay.fetch_transfer(named["id"]), now)

@@ -288,6 +288,16 @@ def test_transfers_of_other_installations_are_not_ours_to_act_upon(network, rout
     assert (event.state, event.note) == (WebhookEvent.State.IGNORED, "not ours")
 
 
+def test_a_transfer_without_an_id_is_not_taken_for_one_of_ours(network, route):
+    """A payout not asked yet has no transfer's id either."""
+    share(network.kaveri_connector)
+    payouts.collect_due(clock.now(), 10)
+    event = hear("transfer.processed", transfer={"status": "processed", "amount": 1, "notes": []})
+    work()
+    event.refresh_from_db()
+    assert (event.state, event.note) == ("ignored", "not ours")
+
+
 def test_a_transfer_with_our_key_but_another_amount_is_not_believed(network, route):
     route.mood = ["lost"]
     share(network.kaveri_connector)
