@@ -133,13 +133,6 @@ def effective(commands: QuerySet[Command], now: datetime) -> int:
     )
 
 
-def connection_lost(charge_point_pk: int, epoch: int, now: datetime) -> None:
-    """The socket died with a command in flight: it may have been obeyed, so it is not sent again blindly."""
-    Command.objects.filter(charge_point_id=charge_point_pk, epoch=epoch, state=CommandState.SENT).update(
-        state=CommandState.UNKNOWN, error="The connection was lost before the answer.", updated_at=now
-    )
-
-
 def to_time_out(now: datetime) -> QuerySet[Command]:
     """Queued past their time, sent without an answer, or answered without an effect."""
     return Command.objects.filter(

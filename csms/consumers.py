@@ -134,7 +134,9 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             self._spoken.cancel()
         try:
             reason = self._close_reason or ("frame too large" if code == TOO_LARGE else "")
-            await threads.run(dispatch.closed, self.context, code, reason)
+            if await threads.run(dispatch.closed, self.context, code, reason):
+                for place in self.context.places.values():
+                    gateway.tell_live(place.code)
         except DatabaseError as error:
             log.warning("a closed socket could not be written (%s); its lease will run out", type(error).__name__)
 

@@ -350,12 +350,10 @@ def heartbeat_s() -> int:
     return max(10, settings.HEARTBEAT_TIMEOUT_S // 3)
 
 
-def closed(context: Context, close_code: int | None, reason: str) -> None:
-    """The socket is gone: what was in flight is unknown, what was charging is suspended (by the newest socket only)."""
-    now = clock.now()
-    with acting("charger", context.cp_id), transaction.atomic():
-        commands.connection_lost(context.charge_point_pk, context.epoch, now)
-        stations.release(context.charge_point_pk, context.epoch, close_code=close_code, reason=reason, now=now)
+def closed(context: Context, close_code: int | None, reason: str) -> bool:
+    """The socket is gone: what was in flight is unknown, what was charging is suspended (by the newest socket only: then True)."""
+    with acting("charger", context.cp_id):
+        return stations.release(context.charge_point_pk, context.epoch, close_code=close_code, reason=reason, now=clock.now())
 
 
 def next_command(context: Context) -> Reply | None:

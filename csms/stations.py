@@ -231,19 +231,33 @@ def claim(charge_point_pk: int, *, process: str, channel: str, remote_address: s
     return epoch, replaced
 
 
-@transaction.atomic
-def release(charge_point_pk: int, epoch: int, *, close_code: int | None, reason: str, now: datetime) -> None:
-    """The socket of `epoch` is gone. Only the newest one takes the charger offline and suspends its sessions.
+_RELEASE = """
+WITH mine AS (
+  UPDATE csms_chargepoint SET online = false WHERE id = %(pk)s AND epoch = %(epoch)s RETURNING id
+), closed AS (
+  UPDATE csms_connection SET closed_at = %(now)s, close_code = %(code)s, close_reason = %(reason)s
+  WHERE charge_point_id = %(pk)s AND epoch = %(epoch)s AND closed_at IS NULL
+), unheard AS (
+  UPDATE csms_command SET state = 'unknown', error = 'The connection was lost before the answer.', updated_at = %(now)s
+  WHERE charge_point_id = %(pk)s AND epoch = %(epoch)s AND state = 'sent'
+)
+SELECT EXISTS (SELECT 1 FROM csms_chargingsession s WHERE s.charge_point_id = mine.id AND s.state <> 'STOPPED') FROM mine"""
 
-    The charger's row before its connection's, as `claim` has it: chargers come back while their old socket is put away.
+
+@transaction.atomic
+def release(charge_point_pk: int, epoch: int, *, close_code: int | None, reason: str, now: datetime) -> bool:
+    """The socket of `epoch` is gone. Only the newest one takes the charger offline and suspends its sessions: then True.
+
+    A command in flight may have been obeyed: unknown, and not sent again blindly. The charger's row before its
+    connection's, as `claim` has it: chargers come back while their old socket is put away.
     """
-    was_newest = ChargePoint.objects.filter(pk=charge_point_pk, epoch=epoch).update(online=False)
-    Connection.objects.filter(charge_point_id=charge_point_pk, epoch=epoch, closed_at__isnull=True).update(
-        closed_at=now, close_code=close_code, close_reason=reason[:80]
-    )
-    if was_newest:
+    told = {"pk": charge_point_pk, "epoch": epoch, "now": now, "code": close_code, "reason": reason[:80]}
+    with connection.cursor() as cursor:
+        cursor.execute(_RELEASE, told)
+        newest = cursor.fetchone()
+    if newest is not None and newest[0]:
         sessions.suspend_live(charge_point_pk, "disconnected", now)
-        live.changed_charge_point(charge_point_pk)
+    return newest is not None
 
 
 def lease_s() -> int:
@@ -281,7 +295,8 @@ def silent_due(now: datetime, limit: int) -> int:
     rows = dict(to_mark_silent(now).values_list("pk", "epoch")[:limit])
 
     def let_go(pk: int) -> bool:
-        release(pk, rows[pk], close_code=None, reason="lease ran out", now=now)
+        if release(pk, rows[pk], close_code=None, reason="lease ran out", now=now):
+            live.changed_charge_point(pk)
         return True
 
     done = each(rows, let_go, "charge point")

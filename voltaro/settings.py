@@ -140,7 +140,7 @@ TEMPLATES = [
 
 # -- Data ---------------------------------------------------------------------------------------------------
 # One bounded pool of threads does the chargers' database work (csms/threads.py); the rest is for HTTP and jobs.
-CHARGER_THREADS = env.int("CHARGER_THREADS", 8)
+CHARGER_THREADS = env.int("CHARGER_THREADS", 16)
 DATABASES = {"default": env.db_url_config(DATABASE_URL)}
 if "postgresql" not in DATABASES["default"]["ENGINE"]:
     raise ImproperlyConfigured("DATABASE_URL must be postgresql://...: Voltaro speaks one database dialect.")
