@@ -17,6 +17,7 @@ from csms import credentials, dispatch, doors, live, sessions, stations, threads
 from csms.charge_point import ChargePoint
 from csms.dispatch import Changed, Effect, MaySend, Reply, StopPlanned
 from csms.gateway import gateway
+from csms.hub import hub
 from csms.stations import Known
 from voltaro import clock
 
@@ -281,21 +282,21 @@ def _known(name: str, authorization: bytes | None) -> tuple[Known | None, str]:
 class LiveConsumer(AsyncWebsocketConsumer):
     """A page that shows a connector: told that something changed, at most once a second. Carries no data."""
 
+    channel_layer_alias = "none"  # the process listens once for all its pages (csms/hub.py)
+
     async def connect(self) -> None:
-        code = self.scope["url_route"]["kwargs"]["code"]
-        self._group = live.group(code)
+        self._code = self.scope["url_route"]["kwargs"]["code"]
         self._last = 0.0
         self._planned: asyncio.TimerHandle | None = None
-        live.use_loop(asyncio.get_running_loop())
-        await self.channel_layer.group_add(self._group, self.channel_name)
+        await hub.watch(self._code, self)
         await self.accept()
 
     async def disconnect(self, code: int) -> None:
+        hub.leave(self._code, self)
         if self._planned is not None:
             self._planned.cancel()
-        await self.channel_layer.group_discard(self._group, self.channel_name)
 
-    async def live_changed(self, event: dict[str, Any]) -> None:
+    def changed(self) -> None:
         if self._planned is None:
             loop = asyncio.get_running_loop()
             self._planned = loop.call_later(max(0.0, self._last + 1.0 - loop.time()), self._tell)

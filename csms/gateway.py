@@ -33,6 +33,7 @@ FLUSH_S = 0.25
 FLUSH_ROWS = 200
 KEPT_ROWS = 20_000
 LIVE_EVERY_S = 1.0
+LIVE_TOGETHER_S = 0.1
 
 
 class Gateway:
@@ -46,6 +47,7 @@ class Gateway:
         self._sent: list[tuple[Context, Reply, datetime]] = []
         self._flush = asyncio.Event()
         self._told: dict[str, float] = {}
+        self._changed: set[str] = set()
 
     def add(self, consumer: "ChargerConsumer") -> None:
         """One more charger. Of two sockets of one charger the older goes, whichever of them arrives here first."""
@@ -96,7 +98,14 @@ class Gateway:
             self._told = {key: at for key, at in self._told.items() if at > loop.time()}
 
     def _tell_now(self, code: str) -> None:
-        task = asyncio.get_running_loop().create_task(get_channel_layer().group_send(live.group(code), {"type": "live.changed"}))
+        """With all that changes within the same moment: one message to Redis, however many chargers speak."""
+        if not self._changed:
+            asyncio.get_running_loop().call_later(LIVE_TOGETHER_S, self._tell_all)
+        self._changed.add(code)
+
+    def _tell_all(self) -> None:
+        codes, self._changed = sorted(self._changed), set()
+        task = asyncio.get_running_loop().create_task(get_channel_layer().group_send(live.GROUP, live.message(codes)))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     # -- jobs --------------------------------------------------------------------------------------------------

@@ -17,13 +17,18 @@ _loop: asyncio.AbstractEventLoop | None = None
 _lock = threading.Lock()
 
 
-def group(connector_code: str) -> str:
-    return f"live.{connector_code}"
+# Every process with open pages hears it (csms/hub.py) and tells only those that show one of the codes.
+GROUP = "live"
+
+
+def message(codes: list[str]) -> dict[str, Any]:
+    """What is told: the public codes of the connectors that changed."""
+    return {"type": "live.changed", "codes": codes}
 
 
 def changed(connector_code: str) -> None:
     """After commit, tell the pages that show this connector to look again."""
-    transaction.on_commit(lambda: _post(get_channel_layer().group_send, group(connector_code), {"type": "live.changed"}))
+    transaction.on_commit(lambda: _post(get_channel_layer().group_send, GROUP, message([connector_code])))
 
 
 def changed_charge_point(charge_point_pk: int) -> None:

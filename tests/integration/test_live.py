@@ -6,11 +6,11 @@ import pytest
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 
-from csms import live
+from csms import live, stations
 from csms.gateway import Gateway
 from tests.charger import Charger
-
-CHANGED = {"type": "live.changed"}
+from tests.factories import make_connector
+from voltaro import clock
 
 
 @pytest.fixture
@@ -33,11 +33,14 @@ async def page():
 
 
 async def tell(code: str) -> None:
-    await get_channel_layer().group_send(live.group(code), CHANGED)
+    await get_channel_layer().group_send(live.GROUP, live.message([code]))
 
 
-def test_a_groups_name_is_the_connectors_public_code():
-    assert live.group("K7Q2XM") == "live.K7Q2XM"
+async def test_several_pages_of_one_connector_are_all_told(page):
+    browsers = [await page("/live/K7Q2XM/") for _ in range(3)]
+    await tell("K7Q2XM")
+    for browser in browsers:
+        assert await browser.receive_json_from(2) == {"changed": True}
 
 
 async def test_a_page_is_told_that_something_changed_and_not_what(page):
@@ -59,6 +62,8 @@ async def test_many_changes_are_told_at_most_once_a_second_and_the_last_is_not_l
         await tell("K7Q2XM")
     await browser.receive_json_from(2)
     heard.append(loop.time())
+    for _ in range(60):
+        await tell("K7Q2XM")
     await browser.receive_json_from(2)
     heard.append(loop.time())
     assert heard[1] - heard[0] > 0.9
@@ -83,9 +88,9 @@ async def test_any_other_path_is_refused(page, path):
 # -- who tells ----------------------------------------------------------------------------------------------------------
 @pytest.fixture
 def told(monkeypatch):
-    """The groups that were told."""
+    """The codes that were told."""
     found: list[str] = []
-    monkeypatch.setattr(live, "_post", lambda say, to, message: found.append(to))
+    monkeypatch.setattr(live, "_post", lambda say, to, message: found.extend(message.get("codes", ())))
     return found
 
 
@@ -95,19 +100,18 @@ def test_a_change_is_told_after_the_commit_only(network, bells, told, django_cap
     with django_capture_on_commit_callbacks(execute=True):
         charger.start(tag="CARD")
         assert told == []
-    assert live.group(network.kaveri_connector.code) in told
-    assert live.group(network.ganga_connector.code) not in told
+    assert network.kaveri_connector.code in told
+    assert network.ganga_connector.code not in told
 
 
 @pytest.mark.django_db
-def test_a_charger_that_goes_offline_is_told_to_each_of_its_connectors(network, bells, told, django_capture_on_commit_callbacks):
-    from tests.factories import make_connector
-
+def test_a_charger_nobody_holds_is_told_to_each_of_its_connectors(network, bells, told, django_capture_on_commit_callbacks):
     second = make_connector(network.kaveri_charger, 2)
-    charger = Charger(network.kaveri_charger)
+    Charger(network.kaveri_charger)
+    clock.shift(300)
     with django_capture_on_commit_callbacks(execute=True):
-        charger.drop()
-    assert {live.group(network.kaveri_connector.code), live.group(second.code)} <= set(told)
+        assert stations.silent_due(clock.now(), 10) == 1
+    assert {network.kaveri_connector.code, second.code} <= set(told)
 
 
 async def test_a_gateway_tells_each_connector_at_most_once_a_second_and_the_last_too(monkeypatch):
@@ -121,6 +125,20 @@ async def test_a_gateway_tells_each_connector_at_most_once_a_second_and_the_last
     await asyncio.sleep(1.3)
     assert [code for code, _ in told] == ["A", "B", "A"]
     assert told[2][1] - told[0][1] > 0.95
+
+
+async def test_a_gateway_tells_what_changes_together_in_one_message(monkeypatch):
+    gateway, said = Gateway(), []
+
+    class Layer:
+        async def group_send(self, group, message):
+            said.append((group, message["codes"]))
+
+    monkeypatch.setattr("csms.gateway.get_channel_layer", Layer)
+    for code in ("B", "A", "C", "A"):
+        gateway.tell_live(code)
+    await asyncio.sleep(0.3)
+    assert said == [("live", ["A", "B", "C"])]
 
 
 async def test_a_lost_wake_is_no_trouble(monkeypatch, caplog):

@@ -144,5 +144,5 @@ def test_the_strangers_work_is_the_same_kind_of_work(monkeypatch):
     asked = []
     monkeypatch.setattr(consumers.stations, "find", lambda name: None)
     monkeypatch.setattr(consumers, "credentials", SimpleNamespace(**{**vars(credentials), "matches": lambda *a: asked.append(a)}))
-    assert consumers._admit("NOBODY", basic("NOBODY", KEY)) == (None, "unknown")
+    assert consumers._known("NOBODY", basic("NOBODY", KEY)) == (None, "unknown")
     assert len(asked) == 1
