@@ -44,6 +44,7 @@ class Context:
     # The session each connector moved last, as this socket wrote it (csms/quick.py).
     remembered: dict[int, ChargingSession] = field(default_factory=dict)
     seen_at: datetime | None = None
+    heartbeat_at: datetime | None = None
     effects: list["Effect"] = field(default_factory=list)
 
 
@@ -241,11 +242,11 @@ def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], s
 
 
 def _heartbeat(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    if context.seen_at is None or (now - context.seen_at).total_seconds() >= SEEN_EVERY_S:
+    if context.heartbeat_at is None or (now - context.heartbeat_at).total_seconds() >= SEEN_EVERY_S:
         written = ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch)
         if not written.update(last_heartbeat=now, last_seen=now):
             return ocpp16.write_heartbeat(now), stations.REPLACED
-        context.seen_at = now
+        context.seen_at = context.heartbeat_at = now
     return ocpp16.write_heartbeat(now), ""
 
 

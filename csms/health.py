@@ -18,6 +18,12 @@ CLOSE_CODES = {
     1009: "a message was too large",
     1011: "an error on our side",
     1012: "our server restarted",
+    # Ours, sent for the protocol's own, which an application may not send (csms/consumers.py: close_for).
+    4001: "we heard nothing for too long",
+    4002: "no common sub-protocol",
+    4009: "a message was too large",
+    4011: "our database was away",
+    4013: "it sent too much at once, or does not read",
 }
 
 

@@ -1,7 +1,7 @@
 """MeterValues and StopTransaction: readings find their session, are kept, and move it.
 
 The way of every reading while cars charge: at most six queries a message, whatever the history
-(tests/integration/test_metering.py holds that).
+(tests/integration/test_sessions.py holds that).
 """
 
 import hashlib

@@ -264,3 +264,15 @@ def test_without_redis_a_refusal_is_kept_all_the_same(network, monkeypatch):
     monkeypatch.setattr(doors.cache, "add", away)
     doors.refused("NOBODY", "10.0.0.9", "unknown")
     assert AuditEntry.objects.filter(action="connection.refused").count() == 1
+
+
+def test_a_heartbeat_is_written_though_readings_keep_the_charger_seen(charger, network):
+    clock.shift(60)
+    charger.start(tag="CARD", meter=0)
+    charger.call("Heartbeat")
+    network.kaveri_charger.refresh_from_db()
+    first = network.kaveri_charger.last_heartbeat
+    assert first is not None
+    charger.call("Heartbeat")  # within 20 seconds: answered, not written
+    network.kaveri_charger.refresh_from_db()
+    assert network.kaveri_charger.last_heartbeat == first
