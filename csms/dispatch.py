@@ -19,10 +19,10 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from accounts import audit
 from accounts.actor import acting
 from csms import commands, frames, metering, ocpp16, permits, quick, repair, starts, stations, tags
-from csms.events import Metered
 from csms.frames import Frame, Unreadable
 from csms.metering import Moved, Place
 from csms.models import ChargePoint, ChargingSession
+from csms.quick import Arrived
 from csms.stations import Known
 from voltaro import clock
 
@@ -85,12 +85,16 @@ class Reply:
 
 @dataclass(frozen=True)
 class Route:
-    """One action: payload -> event -> deed -> answer. `fact`: the charger drops what we refuse, so we never refuse it."""
+    """One action: payload -> event -> deed -> answer. `fact`: the charger drops what we refuse, so we never refuse it.
+
+    `quick` is the deed in one statement, frame included, where nothing out of the ordinary is told; None: it was.
+    """
 
     read: Callable[..., Any]
     act: Callable[[Context, Any, datetime], tuple[dict[str, Any], str]]
     fact: bool = False
     fallback: Callable[[], dict[str, Any]] | None = None
+    quick: Callable[[Context, Arrived, Any, datetime], dict[str, Any] | None] | None = None
 
 
 def answer(raw: bytes, context: Context) -> Reply | None:
@@ -132,14 +136,17 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         if frame.action == "StopTransaction":
             read = partial(read, raw_reason=frames.clean(str(frame.payload.get("reason") or "")))
         said = read(fixed.payload, now)
-        if frame.action == "MeterValues" and _quick(context, frame, raw, said, "; ".join(notes), now):
-            return Reply(frames.result(frame.id, ocpp16.write_empty()), frame.correlation_id, frames.CALLRESULT, frame.action, now)
-        with transaction.atomic():
-            payload, note = route.act(context, said, now)
-            if note:
-                notes.append(note)
-            _log_in(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
-            _seen(context, now)
+        payload = None
+        if route.quick is not None:
+            arrived = Arrived(context.charge_point_pk, context.epoch, frame.correlation_id, frame.action, raw, "; ".join(notes))
+            payload = route.quick(context, arrived, said, now)
+        if payload is None:
+            with transaction.atomic():
+                payload, note = route.act(context, said, now)
+                if note:
+                    notes.append(note)
+                _log_in(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
+                _seen(context, now)
     except (OperationalError, InterfaceError):
         context.effects.clear()
         raise
@@ -147,21 +154,6 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         return _stumbled(raw, frame, context, route, error, now)
     text = frames.result(frame.id, payload)
     return Reply(text, frame.correlation_id, frames.CALLRESULT, frame.action, now)
-
-
-def _quick(context: Context, frame: Frame, raw: bytes, said: Metered, note: str, now: datetime) -> bool:
-    """One more reading of what this connector is doing anyway: stored in one statement, if it is no more than that."""
-    remembered = context.remembered.get(said.connector_no)
-    place = context.places.get(remembered.connector_id) if remembered is not None else None
-    if remembered is None or place is None:
-        return False
-    arrived = quick.Arrived(context.charge_point_pk, context.epoch, frame.correlation_id, raw, note)
-    moved = quick.metered(arrived, remembered, place, said, now)
-    if moved is None:
-        return False
-    _moved(context, moved)
-    _seen(context, now)
-    return True
 
 
 def _stumbled(raw: bytes, frame: Frame, context: Context, route: Route, error: Exception, now: datetime) -> Reply:
@@ -241,6 +233,23 @@ def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], s
     return ocpp16.write_boot_notification(status, now, context.heartbeat_s), ""
 
 
+def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    if not quick.booted(arrived, said, now):
+        return None
+    context.booted, context.seen_at = True, now
+    context.effects += [Changed(place.code) for place in context.places.values()]
+    return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s)
+
+
+def _quick_status(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    for pk, place in context.places.items():
+        if place.connector_no == said.connector_no and quick.status(arrived, pk, said, now):
+            context.effects.append(Changed(place.code))
+            _seen(context, now)
+            return ocpp16.write_empty()
+    return None
+
+
 def _heartbeat(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     if context.heartbeat_at is None or (now - context.heartbeat_at).total_seconds() >= SEEN_EVERY_S:
         written = ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch)
@@ -288,6 +297,20 @@ def _meter_values(context: Context, said: Any, now: datetime) -> tuple[dict[str,
     return ocpp16.write_empty(), moved.note
 
 
+def _quick_meter_values(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    """One more reading of what this connector is doing anyway."""
+    remembered = context.remembered.get(said.connector_no)
+    place = context.places.get(remembered.connector_id) if remembered is not None else None
+    if remembered is None or place is None:
+        return None
+    moved = quick.metered(arrived, remembered, place, said, now)
+    if moved is None:
+        return None
+    _moved(context, moved)
+    _seen(context, now)
+    return ocpp16.write_empty()
+
+
 def _moved(context: Context, moved: Moved) -> None:
     if moved.session_id is not None and moved.place is not None:
         context.effects.append(Changed(moved.place.code))
@@ -313,12 +336,12 @@ TOLERANT = {"BootNotification", "StatusNotification", "Authorize", "DataTransfer
 ROUTES: dict[str, dict[str, Route]] = {
     "1.6": {
         "Authorize": Route(ocpp16.read_authorize, _authorize),
-        "BootNotification": Route(ocpp16.read_boot_notification, _boot),
+        "BootNotification": Route(ocpp16.read_boot_notification, _boot, quick=_quick_boot),
         "DataTransfer": Route(ocpp16.read_data_transfer, _data_transfer),
         "Heartbeat": Route(ocpp16.read_heartbeat, _heartbeat),
-        "MeterValues": Route(ocpp16.read_meter_values, _meter_values, fact=True, fallback=ocpp16.write_empty),
+        "MeterValues": Route(ocpp16.read_meter_values, _meter_values, fact=True, fallback=ocpp16.write_empty, quick=_quick_meter_values),
         "StartTransaction": Route(ocpp16.read_start_transaction, _start, fact=True, fallback=_start_fallback),
-        "StatusNotification": Route(ocpp16.read_status_notification, _status),
+        "StatusNotification": Route(ocpp16.read_status_notification, _status, quick=_quick_status),
         "StopTransaction": Route(ocpp16.read_stop_transaction, _stop, fact=True, fallback=ocpp16.write_stop_transaction),
     }
 }

@@ -1,25 +1,33 @@
-"""The quick way of a reading: what nine of ten frames are, in one statement.
+"""The quick ways: what nine of ten frames are, each in one statement.
 
-A socket remembers the session it moved last. When the next MeterValues is plainly more of the same (one reading, a live
+A reading: a socket remembers the session it moved last. When the next MeterValues is plainly more of the same (one reading, a live
 session, progress and nothing else), the rule is asked with what is remembered, and one statement stores the frame, the
 reading and the session together, if nobody has touched the session since (`updated_at` is its version). If somebody has,
 nothing is stored and the ordinary way (csms/metering.py) goes on with the row locked. Either all of it is committed before
 the charger is answered, or none.
+
+A boot or a status that changes nothing but itself (no new firmware, nothing charging, no fault before or now, nobody waiting
+to be let charge): the row and the frame together, or nothing, and the ordinary way. After an outage a whole fleet says both.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
+from uuid import UUID
 
 from django.db import connection
 
-from csms import metering, sessions
-from csms.events import Metered
+from csms import metering, sessions, stations
+from csms.events import Booted, Metered, StatusReported
 from csms.metering import Moved, Place
 from csms.models import ChargingSession
 from csms.rules import session as rule
 from csms.rules.session import Verdict
 
-_QUICK = f"""
+_LOG = """
+INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, epoch, at, created_at)
+SELECT %s, 'IN', %s, 2, %s, %s, %s, %s, %s, %s FROM moved"""
+_METERED = f"""
 WITH moved AS (
   UPDATE csms_chargingsession SET updated_at = %s, {", ".join(f"{name} = %s" for name in sessions.PROGRESS)}
   WHERE id = %s AND updated_at = %s RETURNING id
@@ -29,19 +37,60 @@ WITH moved AS (
   SELECT %s, id, %s, %s, %s, %s, %s::bigint, %s::int, %s::int, %s::int, %s::smallint, %s::jsonb, %s, false, %s FROM moved
   ON CONFLICT DO NOTHING
 )
-INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, epoch, at, created_at)
-SELECT %s, 'IN', %s, 2, 'MeterValues', %s, %s, %s, %s, %s FROM moved"""  # noqa: S608 - our own names
+{_LOG}"""  # noqa: S608 - our own names
+_BOOTED = f"""
+WITH moved AS (
+  UPDATE csms_chargepoint AS c SET vendor = %s, model = %s, boot_count = c.boot_count + 1, last_boot = %s, last_seen = %s, updated_at = %s
+  WHERE id = %s AND epoch = %s AND registration = 'Accepted' AND firmware_version = %s AND reported_serial = %s
+    AND (serial_number IS NOT NULL OR reported_serial = '')
+    AND NOT EXISTS (SELECT 1 FROM csms_chargingsession s WHERE s.charge_point_id = c.id AND s.state <> 'STOPPED')
+  RETURNING id
+)
+{_LOG}"""  # noqa: S608
+_STATUS = f"""
+WITH moved AS (
+  UPDATE csms_connector SET status = %s, error_code = 'NoError', info = %s, vendor_error_code = %s, last_updated = %s, updated_at = %s
+  WHERE id = %s AND error_code IN ('', 'NoError') AND (last_updated IS NULL OR last_updated <= %s)
+    AND EXISTS (SELECT 1 FROM csms_chargepoint WHERE id = %s AND epoch = %s)
+  RETURNING id
+)
+{_LOG}"""  # noqa: S608
 
 
 @dataclass(frozen=True)
 class Arrived:
-    """The frame that carried the reading, as the message log keeps it."""
+    """The frame that carried it, as the message log keeps it."""
 
     charge_point_pk: int
     epoch: int
     correlation_id: str
+    action: str
     raw: bytes
     note: str
+
+    def log(self, now: datetime) -> list[Any]:
+        return [self.charge_point_pk, self.correlation_id, self.action, self.raw, self.note[:500], self.epoch, now, now]
+
+
+def booted(arrived: Arrived, said: Booted, now: datetime) -> bool:
+    """A boot that tells nothing new but itself; False: nothing was stored, go the ordinary way."""
+    told = [said.vendor, said.model, now, now, now, arrived.charge_point_pk, arrived.epoch, said.firmware_version, said.serial_number]
+    return _stored(_BOOTED, [*told, *arrived.log(now)])
+
+
+def status(arrived: Arrived, connector_id: UUID, said: StatusReported, now: datetime) -> bool:
+    """A status without a fault on a connector without one; False: nothing was stored, go the ordinary way."""
+    if said.error_code != "NoError" or said.status == "Preparing":  # a plug may be what somebody's permit waits for
+        return False
+    at = stations.status_time(said, now)
+    told = [said.status, said.info[:200], said.vendor_error_code, at, now, connector_id, at, arrived.charge_point_pk, arrived.epoch]
+    return _stored(_STATUS, [*told, *arrived.log(now)])
+
+
+def _stored(sql: str, told: list[Any]) -> bool:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, told)
+        return cursor.rowcount == 1
 
 
 def metered(arrived: Arrived, remembered: ChargingSession, place: Place, said: Metered, now: datetime) -> Moved | None:
@@ -57,11 +106,8 @@ def metered(arrived: Arrived, remembered: ChargingSession, place: Place, said: M
     values = sessions.values(remembered, after)
     told = [now, *(values[name] for name in sessions.PROGRESS), remembered.pk, remembered.updated_at]
     told += [arrived.charge_point_pk, *metering.reading_values(said.connector_no, reading, now), now]
-    told += [arrived.charge_point_pk, arrived.correlation_id, arrived.raw, arrived.note[:500], arrived.epoch, now, now]
-    with connection.cursor() as cursor:
-        cursor.execute(_QUICK, told)
-        if cursor.rowcount != 1:
-            return None
+    if not _stored(_METERED, [*told, *arrived.log(now)]):
+        return None
     sessions.put(remembered, values, now)
     return Moved(remembered.pk, place, live=True, stop_due_at=remembered.stop_due_at, row=remembered)
 

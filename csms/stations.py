@@ -151,7 +151,7 @@ def status(charge_point_pk: int, cp_id: str, epoch: int, said: StatusReported, n
         return "", ""
     if said.connector_no > MAX_CONNECTORS:
         return "", f"connector {said.connector_no} is more than a charger has"
-    at = said.at if said.at and abs((now - said.at).total_seconds()) <= 3600 else now
+    at = status_time(said, now)
     told = [said.status, said.error_code, said.info[:200], said.vendor_error_code, at, now]
     told += [cp_id, said.connector_no, at, charge_point_pk, epoch]
     with connection.cursor() as cursor:
@@ -168,6 +168,11 @@ def status(charge_point_pk: int, cp_id: str, epoch: int, said: StatusReported, n
     if said.error_code != "NoError" or old_error not in ("", "NoError"):
         _remember_error(charge_point_pk, said, now)
     return code, ""
+
+
+def status_time(said: StatusReported, now: datetime) -> datetime:
+    """When it was so: the charger's word, unless its clock is an hour off."""
+    return said.at if said.at and abs((now - said.at).total_seconds()) <= 3600 else now
 
 
 def _remember_error(charge_point_pk: int, said: StatusReported, now: datetime) -> None:

@@ -7,8 +7,9 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
+from accounts.models import AuditEntry
 from csms import permits, sessions, stations
-from csms.models import ChargingSession, Command, IdTag, MeterReading, OcppMessage
+from csms.models import ChargePoint, ChargerError, ChargingSession, Command, IdTag, MeterReading, OcppMessage
 from csms.timestamps import write
 from tests.charger import Charger, later
 from voltaro import clock
@@ -383,6 +384,33 @@ def test_the_quick_way_never_revives_an_ended_session(charger, permit):
     session = ChargingSession.objects.get()
     assert (session.state, session.energy_wh) == ("STOPPED", 1_000)
     assert MeterReading.objects.latest("pk").late
+
+
+def test_a_boot_and_a_status_that_tell_nothing_new_are_one_statement_each(charger, network):
+    charger.status("Available")
+    boots = ChargePoint.objects.get(pk=charger.row.pk).boot_count
+    before = OcppMessage.objects.count()
+    for deed in (charger.boot, lambda: charger.status("Finishing")):
+        assert len(_asked(deed)) == 1
+    network.kaveri_connector.refresh_from_db()
+    assert network.kaveri_connector.status == "Finishing"
+    assert ChargePoint.objects.get(pk=charger.row.pk).boot_count == boots + 1
+    assert OcppMessage.objects.count() == before + 2
+
+
+def test_a_boot_that_tells_something_new_goes_the_ordinary_way(charger, permit):
+    charger.boot(firmwareVersion="2.0")
+    assert AuditEntry.objects.filter(action="charge_point.booted").latest("pk").after["firmware"] == "2.0"
+    charger.start(tag=permit.tag, meter=0)
+    charger.boot(firmwareVersion="2.0")
+    assert ChargingSession.objects.get().state == "SUSPENDED"
+
+
+def test_a_fault_and_its_end_go_the_ordinary_way(charger):
+    charger.status("Faulted", error="GroundFailure")
+    assert ChargerError.objects.get().resolved_at is None
+    charger.status("Available")
+    assert ChargerError.objects.get().resolved_at is not None
 
 
 @pytest.mark.parametrize(
