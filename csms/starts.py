@@ -11,7 +11,6 @@ from csms import commands, live, permits, sessions, stations, tags
 from csms.events import StartReported
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, SessionState
 from csms.rules import meter as meters
-from csms.rules import session as rule
 from csms.tags import TagAnswer
 from voltaro.jobs import ring
 
@@ -93,16 +92,9 @@ def _asked_for(connector: Connector, now: datetime) -> IdTag | None:
 
 def _supersede(connector: Connector, now: datetime) -> None:
     """A new start on a connector ends what was open there: its stop was lost."""
-    open_session = (
-        ChargingSession.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("connector")
-        .filter(connector=connector)
-        .exclude(state=SessionState.STOPPED)
-        .first()
-    )
-    if open_session is not None:
-        event = rule.Stopped(at=open_session.last_activity_at, reason="SUPERSEDED", inferred=True)
-        sessions.apply(open_session, [event], connector.max_power_w, now)
+    still_open = ChargingSession.objects.filter(connector=connector).exclude(state=SessionState.STOPPED)
+    for pk in still_open.values_list("pk", flat=True):
+        sessions.finalize(pk, "SUPERSEDED", now=now)
 
 
 def _create(
