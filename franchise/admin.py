@@ -2,16 +2,16 @@
 
 from typing import Any
 
-from django.contrib import admin, messages
+from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
-from unfold.admin import TabularInline
 from unfold.paginator import InfinitePaginator
 
 from accounts import audit
 from accounts.filters import ScopedRelatedFilter
-from accounts.roles import OPERATES, Role, roles_of, sees_everything
+from accounts.roles import OPERATES, roles_of, sees_everything
 from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
+from billing.admin.base import Lines, may_move_money, said
 from billing.templatetags.money import rupees
 from csms.templatetags.console import bp, kwh
 from franchise import franchisees, payouts, settlements
@@ -19,33 +19,7 @@ from franchise.models import CommissionLedgerEntry, Contract, Franchisee, Linked
 from voltaro import clock
 
 
-def may_move_money(request: HttpRequest) -> bool:
-    """Hold, release, pay again: operators, finance and admins."""
-    return sees_everything(request.user) or bool(roles_of(request.user) & (OPERATES | {Role.FINANCE}))
-
-
-def _said(modeladmin: Any, request: HttpRequest, done: int, asked: int, deed: str) -> None:
-    """How many of the chosen rows the deed was for."""
-    level = messages.SUCCESS if done == asked else messages.WARNING
-    modeladmin.message_user(request, f"{deed}: {done} of {asked}" + ("" if done == asked else "; the others did not need it"), level)
-
-
-class _Inline(TabularInline):
-    """Rows of a franchisee on their page, for those who may see the page."""
-
-    extra = 0
-    can_delete = False
-
-    def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return True
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    has_change_permission = has_delete_permission = has_add_permission
-
-
-class ContractInline(_Inline):
+class ContractInline(Lines):
     """Contracts are added, never changed: what was shared under one stays explained by it."""
 
     model = Contract
@@ -56,12 +30,12 @@ class ContractInline(_Inline):
         return sees_everything(request.user) or bool(roles_of(request.user) & OPERATES)
 
 
-class OwnershipInline(_Inline):
+class OwnershipInline(Lines):
     model = Ownership
     fields = ["charge_point", "owned_from", "owned_to"]
 
 
-class LinkedAccountInline(_Inline):
+class LinkedAccountInline(Lines):
     model = LinkedAccount
     fields = ["razorpay_id", "status", "usable_from", "missing"]
 
@@ -102,12 +76,12 @@ class FranchiseeAdmin(ScopedAdmin):
     def hold_payouts(self, request: HttpRequest, queryset: QuerySet) -> None:
         chosen = list(queryset)
         done = sum(franchisees.hold(row, f"by {request.user.get_username()} in the console") for row in chosen)
-        _said(self, request, done, len(chosen), "Put on hold")
+        said(self, request, done, len(chosen), "Put on hold")
 
     @admin.action(description="Release payouts", permissions=["money"])
     def release_payouts(self, request: HttpRequest, queryset: QuerySet) -> None:
         chosen = list(queryset)
-        _said(self, request, sum(franchisees.release(row) for row in chosen), len(chosen), "Released")
+        said(self, request, sum(franchisees.release(row) for row in chosen), len(chosen), "Released")
 
     @admin.display(description="Name", ordering="company__name")
     def name(self, row: Franchisee) -> str:
@@ -156,7 +130,7 @@ class LinkedAccountAdmin(ScopedAdmin):
         waiting = [row for row in chosen if row.status != LinkedAccount.Status.ACTIVATED]
         for row in waiting:
             franchisees.link_account(row.franchisee, row.razorpay_id, activated=True)
-        _said(self, request, len(waiting), len(chosen), "Activated")
+        said(self, request, len(waiting), len(chosen), "Activated")
 
 
 @admin.register(Ownership)
@@ -191,7 +165,7 @@ class OwnershipAdmin(ScopedAdmin):
     def back_to_the_network(self, request: HttpRequest, queryset: QuerySet) -> None:
         chosen = list(queryset.select_related("charge_point"))
         done = sum(franchisees.assign(row.charge_point, None) for row in chosen if row.owned_to is None)
-        _said(self, request, done, len(chosen), "Given back")
+        said(self, request, done, len(chosen), "Given back")
 
 
 @admin.register(CommissionLedgerEntry)
@@ -209,12 +183,12 @@ class CommissionLedgerEntryAdmin(ReadOnlyAdmin):
     @admin.action(description="Pay again (failed)", permissions=["money"])
     def pay_again(self, request: HttpRequest, queryset: QuerySet) -> None:
         keys = list(queryset.values_list("pk", flat=True))
-        _said(self, request, sum(payouts.pay_again(pk, clock.now()) for pk in keys), len(keys), "To be paid again")
+        said(self, request, sum(payouts.pay_again(pk, clock.now()) for pk in keys), len(keys), "To be paid again")
 
     @admin.action(description="The platform bears the unknown Razorpay fee", permissions=["money"])
     def bear_fee(self, request: HttpRequest, queryset: QuerySet) -> None:
         keys = list(queryset.values_list("pk", flat=True))
-        _said(self, request, sum(settlements.bear_unknown_fee(pk, clock.now()) for pk in keys), len(keys), "Shared without the fee")
+        said(self, request, sum(settlements.bear_unknown_fee(pk, clock.now()) for pk in keys), len(keys), "Shared without the fee")
 
     @admin.display(description="Energy, kWh", ordering="energy_wh")
     def energy(self, row: CommissionLedgerEntry) -> str:

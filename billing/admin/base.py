@@ -86,18 +86,25 @@ class NetworkAdmin(ReadOnlyAdmin):
         return runs_the_network(request.user)
 
 
+def may_move_money(request: HttpRequest) -> bool:
+    """Hold, release, pay again, give back: operators, finance and admins."""
+    return sees_everything(request.user) or bool(roles_of(request.user) & (OPERATES | {Role.FINANCE}))
+
+
+def said(where: Any, request: HttpRequest, done: int, asked: int, deed: str) -> None:
+    """Tell how many of the chosen rows the deed was for."""
+    level = messages.SUCCESS if done == asked else messages.WARNING
+    where.message_user(request, f"{deed}: {done} of {asked}" + ("" if done == asked else "; the others did not need it"), level)
+
+
 class MoneyAdmin(ReadOnlyAdmin):
     """Read-only, with deeds for those who may move money."""
 
     def has_move_money_permission(self, request: HttpRequest) -> bool:
-        return sees_everything(request.user) or bool(roles_of(request.user) & (OPERATES | {Role.FINANCE}))
+        return may_move_money(request)
 
     def has_operate_permission(self, request: HttpRequest) -> bool:
         return may_operate(request.user)
-
-    def said(self, request: HttpRequest, done: int, asked: int, deed: str) -> None:
-        level = messages.SUCCESS if done == asked else messages.WARNING
-        self.message_user(request, f"{deed}: {done} of {asked}" + ("" if done == asked else "; the others did not need it"), level)
 
 
 class Lines(TabularInline):
@@ -123,4 +130,4 @@ def each(where: MoneyAdmin, request: HttpRequest, rows: QuerySet, deed: Callable
             done += deed(row) is not None
         except (razorpay.TryAgain, razorpay.Unknown, razorpay.Declined) as error:
             where.message_user(request, f"{row}: Razorpay says: {error}", messages.ERROR)
-    where.said(request, done, asked, name)
+    said(where, request, done, asked, name)

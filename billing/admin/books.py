@@ -9,7 +9,7 @@ from unfold.paginator import InfinitePaginator
 
 from accounts import audit
 from billing import reconcile, webhooks
-from billing.admin.base import Lines, MoneyAdmin, NetworkAdmin, among, as_json, money
+from billing.admin.base import Lines, MoneyAdmin, NetworkAdmin, among, as_json, money, said
 from billing.models import Difference, JournalEntry, Posting, ReconciledDay, WebhookEvent
 from voltaro import clock
 from voltaro.jobs import ring
@@ -84,7 +84,7 @@ class DifferenceAdmin(NetworkAdmin, MoneyAdmin):
             row.save(update_fields=["resolved_at"])
             audit.record("difference.resolved", row, trigger="console")
             done += 1
-        self.said(request, done, asked, "Resolved")
+        said(self, request, done, asked, "Resolved")
 
 
 @admin.register(WebhookEvent)
@@ -118,4 +118,4 @@ class WebhookEventAdmin(NetworkAdmin, MoneyAdmin):
                 row.save(update_fields=["state", "retry_at", "claimed_until"])
                 done += 1
         ring("webhook.received")
-        self.said(request, done, asked, "To be worked on again")
+        said(self, request, done, asked, "To be worked on again")
