@@ -3,36 +3,16 @@
 `bin/test tests/bench/test_servers.py -m bench -s`
 """
 
-import contextlib
-import signal
-import subprocess
-import sys
-import time
-
-import httpx
 import pytest
 
-from tests.bench.test_throughput import ROOT, daphne, die_with_parent, free_port, load, world  # noqa: F401 - world is a fixture
+from tests.bench.test_throughput import daphne, load, serving, world  # noqa: F401 - world is a fixture
 
 pytestmark = pytest.mark.bench
 PATIENT = ["--ws-ping-interval", "30", "--ws-ping-timeout", "30", "--no-access-log", "--log-level", "warning"]
 
 
-@contextlib.contextmanager
 def uvicorn(application, env):
-    port = free_port()
-    command = [sys.executable, "-m", "uvicorn", "--host", "127.0.0.1", "--port", str(port), *PATIENT, application]
-    child = subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=die_with_parent)
-    try:
-        for _ in range(200):
-            with contextlib.suppress(httpx.TransportError):
-                httpx.get(f"http://127.0.0.1:{port}/healthz")
-                break
-            time.sleep(0.1)
-        yield f"ws://127.0.0.1:{port}"
-    finally:
-        child.send_signal(signal.SIGTERM)
-        child.wait(20)
+    return serving(lambda port: ["uvicorn", "--host", "127.0.0.1", "--port", str(port), *PATIENT, application], env)
 
 
 SERVERS = {"daphne": daphne, "uvicorn": uvicorn}

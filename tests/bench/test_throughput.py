@@ -53,11 +53,15 @@ def free_port():
         return probe.getsockname()[1]
 
 
-@contextlib.contextmanager
 def daphne(application, env):
+    return serving(lambda port: ["daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), *DAPHNE, application], env)
+
+
+@contextlib.contextmanager
+def serving(command, env):
+    """One server process for as long as the context lives: `command(port)` is the module and its arguments."""
     port = free_port()
-    command = [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), *DAPHNE, application]
-    child = subprocess.Popen(command, cwd=ROOT, env=env, preexec_fn=die_with_parent)
+    child = subprocess.Popen([sys.executable, "-m", *command(port)], cwd=ROOT, env=env, preexec_fn=die_with_parent)
     try:
         for _ in range(200):
             with contextlib.suppress(httpx.TransportError):
