@@ -64,7 +64,7 @@ def request(
 
 
 def wake(charge_point_pk: int) -> None:
-    """Tell the socket that owns this charger that a command waits. By channel name: nobody else hears it."""
+    """Tell the process whose socket owns this charger that a command waits. By its channel's name: nobody else hears it."""
     channel = (
         Connection.objects.filter(charge_point_id=charge_point_pk, closed_at__isnull=True)
         .order_by("-epoch")

@@ -233,7 +233,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             log.warning("a command could not be sent (%s); the poll tries again", type(error).__name__)
 
     def replaced(self) -> None:
-        """The same, told within the process: close in the background."""
+        """A newer socket owns the charger now; this one is fenced already and only has to go. In the background: it may hang."""
         self._background(self.close_for("replaced", 1000))
 
     async def close_for(self, reason: str, code: int) -> None:

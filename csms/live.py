@@ -1,4 +1,4 @@
-"""Live pages: "something changed here" told to browsers, and single sockets woken by name.
+"""Live pages: "something changed here" told to browsers, and single processes told by their channel's name.
 
 What is told is never the data itself: the page asks for its fragment again, so that there is one way to draw a thing and
 one place that decides who may see it. At-most-once: pages also poll, and sockets poll their commands.
@@ -40,7 +40,7 @@ def changed_charge_point(charge_point_pk: int) -> None:
 
 
 def send(channel: str, message: dict[str, Any]) -> None:
-    """Wake one socket by its channel name. Never raises, never waits: rows are the truth, this makes them seen sooner."""
+    """Tell one process something of a charger of its. Never raises, never waits: rows are the truth, this makes them seen sooner."""
     _post(get_channel_layer().send, channel, message)
 
 
