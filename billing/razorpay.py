@@ -214,10 +214,6 @@ def create_account(body: dict[str, Any]) -> dict[str, Any]:
     return client().post("/v2/accounts", body=body)
 
 
-def fetch_account(account_id: str) -> dict[str, Any]:
-    return client().get("/v2/accounts/{}", account_id)
-
-
 def create_stakeholder(account_id: str, body: dict[str, Any]) -> dict[str, Any]:
     return client().post("/v2/accounts/{}/stakeholders", account_id, body=body)
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.utils import get_random_secret_key
 
 from voltaro.navigation import UNFOLD as UNFOLD
 
@@ -290,7 +289,3 @@ LOGGING = {
         "axes": {"level": "WARNING"},
     },
 }
-TEST_RUNNER = "django.test.runner.DiscoverRunner"
-SILENCED_SYSTEM_CHECKS: list[str] = []
-if not PROD and SECRET_KEY == "":
-    SECRET_KEY = get_random_secret_key()
