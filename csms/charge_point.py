@@ -11,7 +11,7 @@ from typing import Any
 from ocpp.v16 import ChargePoint as LibraryChargePoint
 
 from csms import dispatch, threads
-from csms.dispatch import Context, Effect, Reply
+from csms.context import Context, Effect, Reply
 
 
 class ChargePoint(LibraryChargePoint):

@@ -14,17 +14,16 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts import actor, audit
-from csms import live
+from csms import calls, live
 from csms.frames import clean_json
-from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connection, IdTag
+from csms.models import ChargePoint, ChargingSession, Command, CommandBatch, CommandState, Connection, IdTag, Registration
 from csms.rules.connection import Standing, standing
 from voltaro import clock
 from voltaro.jobs import each
 
 OPEN = (CommandState.QUEUED, CommandState.SENT)
-# How long an accepted command may take to show its effect.
+# How long a command that nobody answered may still show its effect.
 EFFECT_S = 180
-ANSWER_STATES = {"Accepted": CommandState.ACCEPTED, "Scheduled": CommandState.ACCEPTED, "Unlocked": CommandState.EFFECTIVE}
 
 
 def request(
@@ -38,6 +37,8 @@ def request(
     permit: IdTag | None = None,
     expires_in_s: int = 60,
     requested_by: str = "",
+    background: bool = False,
+    batch: CommandBatch | None = None,
 ) -> Command:
     """Ask something of a charger. The same `dedupe_key` twice is one command: the first row is returned."""
     who = requested_by or actor.current().name
@@ -51,6 +52,8 @@ def request(
         "permit": permit,
         "expires_at": clock.now() + timedelta(seconds=expires_in_s),
         "requested_by": who,
+        "background": background,
+        "batch": batch,
     }
     if dedupe_key:
         command, created = Command.objects.get_or_create(dedupe_key=dedupe_key, defaults=fields)
@@ -86,16 +89,26 @@ def waiting(charge_point_pks: list[int], now: datetime) -> list[int]:
 
 
 @transaction.atomic
-def next_to_send(charge_point_pk: int, epoch: int, now: datetime) -> Command | None:
-    """Claim the oldest queued command for this socket; None when there is none, one is in flight, or the socket is fenced."""
-    newest = ChargePoint.objects.select_for_update(no_key=True).values_list("epoch", flat=True).get(pk=charge_point_pk)
+def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bool = True) -> Command | None:
+    """Claim the oldest queued command for this socket; None when there is none, one is in flight, or the socket is fenced.
+
+    What a person or a rider waits for goes before what we ask by ourselves; that waits until the charger has settled. A charger
+    that is not accepted is only asked what sets it up.
+    """
+    row = ChargePoint.objects.select_for_update(no_key=True).values_list("epoch", "registration").get(pk=charge_point_pk)
+    newest, registration = row
     if standing(epoch, newest) is Standing.FENCED:
         return None
     mine = Command.objects.filter(charge_point_id=charge_point_pk)
     # What an older socket sent was lost with it.
     if mine.filter(state=CommandState.SENT, epoch=epoch, sent_at__gt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S)).exists():
         return None
-    command = mine.filter(state=CommandState.QUEUED, expires_at__gt=now).order_by("id").first()
+    queued = mine.filter(state=CommandState.QUEUED, expires_at__gt=now).order_by("background", "id")
+    if not settled:
+        queued = queued.filter(background=False)
+    if registration != Registration.ACCEPTED:
+        queued = queued.filter(action__in=calls.BEFORE_ACCEPTED)
+    command = queued.first()
     if command is None:
         return None
     command.state, command.sent_at, command.epoch = CommandState.SENT, now, epoch
@@ -110,18 +123,16 @@ def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | N
         return command
     response = clean_json(response)
     command.answered_at, command.response, command.error = now, response, error[:255]
-    if error:
-        state = CommandState.ERROR
-    elif not isinstance(status := (response or {}).get("status"), str):
-        # Answers without a status (GetConfiguration, GetDiagnostics) are the answer itself; {} where one is due says nothing.
-        state = CommandState.EFFECTIVE if response else CommandState.UNKNOWN
-    else:
-        state = ANSWER_STATES.get(status, CommandState.REJECTED)
+    state = CommandState.ERROR if error else calls.state_of(command.action, response or {})
     if command.state not in (CommandState.EFFECTIVE, CommandState.EXPIRED):
         command.state = state
     if command.state not in (CommandState.ACCEPTED, CommandState.UNKNOWN):
         command.settled_at = now
-    command.save(update_fields=["answered_at", "response", "error", "state", "settled_at"])
+    else:
+        command.expires_at = now + timedelta(seconds=calls.CALLS[command.action].effect_s)
+    command.save(update_fields=["answered_at", "response", "error", "state", "settled_at", "expires_at"])
+    ChargePoint.objects.filter(pk=charge_point_pk).update(last_answer=now)
+    calls.CALLS[command.action].tell("answered", command, now)
     audit.record("command." + command.state, command, after={"response": response or {}, "error": error[:255]})
     return command
 
@@ -138,10 +149,7 @@ def to_time_out(now: datetime) -> QuerySet[Command]:
     return Command.objects.filter(
         Q(state=CommandState.QUEUED, expires_at__lt=now)
         | Q(state=CommandState.SENT, sent_at__lt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S))
-        | Q(
-            state__in=[CommandState.ACCEPTED, CommandState.TIMEOUT, CommandState.UNKNOWN],
-            expires_at__lt=now - timedelta(seconds=EFFECT_S),
-        )
+        | Q(state__in=[CommandState.ACCEPTED, CommandState.TIMEOUT, CommandState.UNKNOWN], expires_at__lt=now)
     ).order_by("id")
 
 
@@ -155,23 +163,11 @@ def timeout_due(now: datetime, limit: int) -> int:
             return False
         if command.state == CommandState.SENT:
             command.state, command.error = CommandState.TIMEOUT, "The charger did not answer."
-        elif command.action in NO_LATER_EFFECT and command.state == CommandState.ACCEPTED:
-            command.state, command.settled_at = CommandState.EFFECTIVE, now
+            command.expires_at = now + timedelta(seconds=EFFECT_S)  # it may have been obeyed all the same
         else:
             command.state, command.settled_at = CommandState.EXPIRED, now
-        command.save(update_fields=["state", "error", "settled_at"])
+        command.save(update_fields=["state", "error", "settled_at", "expires_at"])
+        calls.CALLS[command.action].tell("ended", command, now)
         return True
 
     return each(list(to_time_out(now).values_list("pk", flat=True)[:limit]), time_out, "command")
-
-
-# Their "Accepted" is all we will ever hear of them.
-NO_LATER_EFFECT = {
-    "ChangeConfiguration",
-    "ClearCache",
-    "ChangeAvailability",
-    "TriggerMessage",
-    "Reset",
-    "DataTransfer",
-    "SetChargingProfile",
-}

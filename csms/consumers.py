@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError
 from accounts.actor import acting
 from csms import credentials, dispatch, doors, live, sessions, stations, threads
 from csms.charge_point import ChargePoint
-from csms.dispatch import Changed, Effect, MaySend, Reply, StopPlanned
+from csms.context import Changed, Context, Effect, MaySend, Reply, StopPlanned
 from csms.gateway import gateway
 from csms.hub import hub
 from csms.stations import Known
@@ -42,7 +42,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     """One charger's socket. Frames are queued and worked on one after the other; commands go out between them."""
 
     channel_layer_alias = "none"  # the process has one channel for all its sockets (csms/gateway.py)
-    context: dispatch.Context
+    context: Context
     _spoken: asyncio.Task[None] | None = None
     _open = False
 
@@ -213,7 +213,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     # -- commands ------------------------------------------------------------------------------------------------
     def wake(self) -> None:
         """Look for a waiting command, in the background."""
-        if self._open and self.context.booted:
+        if self._open and self.context.may_send(clock.now()):
             self._background(self._send_commands())
 
     async def _send_commands(self) -> None:
@@ -255,7 +255,7 @@ def _stop_if_due(session_id: int) -> None:
         sessions.stop_if_due(session_id, clock.now())
 
 
-def _admit(name: str, authorization: bytes | None, spoken: str, address: str, path: str) -> tuple[tuple[dispatch.Context, str] | None, str]:
+def _admit(name: str, authorization: bytes | None, spoken: str, address: str, path: str) -> tuple[tuple[Context, str] | None, str]:
     """The socket's context when it may speak for that charger, else why not: recorded, and from outside all the same."""
     known, why = _known(name, authorization)
     if known is not None and not spoken:

@@ -6,95 +6,33 @@ an error because of our own doubts or troubles; a message that our code stumbles
 """
 
 import logging
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+import random
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
-from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection, transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import audit
 from accounts.actor import acting
-from csms import commands, frames, metering, ocpp16, permits, quick, repair, starts, stations, tags
+from csms import commands, frames, message_writer, quirks, repair, routes16, stations
+from csms.context import Context, MaySend, Repeat, Reply, Route
 from csms.frames import Frame, Unreadable
-from csms.metering import Moved, Place
-from csms.models import ChargePoint, ChargingSession
+from csms.models import ChargePoint, Registration
 from csms.quick import Arrived
+from csms.rules.habits import Habits
 from csms.stations import Known
 from voltaro import clock
 
 log = logging.getLogger(__name__)
-SEEN_EVERY_S = 20
-
-
-@dataclass
-class Context:
-    """What a socket knows of its charger; used by one message at a time. `effects` is what the socket must do after."""
-
-    charge_point_pk: int
-    cp_id: str
-    epoch: int
-    version: str = "1.6"
-    heartbeat_s: int = 30
-    booted: bool = False
-    places: dict[UUID, Place] = field(default_factory=dict)
-    # The session each connector moved last, as this socket wrote it (csms/quick.py).
-    remembered: dict[int, ChargingSession] = field(default_factory=dict)
-    seen_at: datetime | None = None
-    heartbeat_at: datetime | None = None
-    effects: list["Effect"] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Changed:
-    """The pages of this connector should look again."""
-
-    connector_code: str
-
-
-@dataclass(frozen=True)
-class StopPlanned:
-    """Unless a newer reading says otherwise, this session's stop is due then (None: no stop is due)."""
-
-    session_id: int
-    at: datetime | None
-
-
-@dataclass(frozen=True)
-class MaySend:
-    """Nothing of ours is in flight any more: the next command may go out."""
-
-
-Effect = Changed | StopPlanned | MaySend
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What goes back, and what the log needs to know of it."""
-
-    text: str
-    correlation_id: str
-    message_type: int
-    action: str
-    received_at: datetime
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Route:
-    """One action: payload -> event -> deed -> answer. `fact`: the charger drops what we refuse, so we never refuse it.
-
-    `quick` is the deed in one statement, frame included, where nothing out of the ordinary is told; None: it was.
-    """
-
-    read: Callable[..., Any]
-    act: Callable[[Context, Any, datetime], tuple[dict[str, Any], str]]
-    fact: bool = False
-    fallback: Callable[[], dict[str, Any]] | None = None
-    quick: Callable[[Context, Arrived, Any, datetime], dict[str, Any] | None] | None = None
+ROUTES: dict[str, dict[str, Route]] = {"1.6": routes16.ROUTES}
+# How long, and how many messages long, a charger may take to say a thing again under the same id.
+REPEAT_S = 600
+REPEATS = 64
+# What a charger that is not accepted yet may say unasked (1.6 §4.2, errata 3.10).
+BEFORE_ACCEPTED = {"BootNotification", "Heartbeat"}
+TRIGGER_S = 120
 
 
 def answer(raw: bytes, context: Context) -> Reply | None:
@@ -106,7 +44,7 @@ def answer(raw: bytes, context: Context) -> Reply | None:
     context.effects.clear()
     frame = frames.read(raw)
     if isinstance(frame, Unreadable):
-        _log_in(context, raw, now, frame.correlation_id, frame.type, frame.action, frame.reason)
+        message_writer.received(context, raw, now, frame.correlation_id, frame.type, frame.action, frame.reason)
         return _error(frame.id, frame.code, frame.reason, frame.action, now) if frame.code else None
     with acting("charger", context.cp_id):
         if frame.type == frames.CALL:
@@ -120,14 +58,22 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
     if route is None:
         known = frame.action in repair.actions(context.version)
         code = "NotSupported" if known else "NotImplemented"
-        _log_in(context, raw, now, frame.correlation_id, frames.CALL, frame.action, code)
+        message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, code)
         return _error(frame.id, code, "", frame.action, now)
+    content = hash(raw)
+    if (repeat := _repeated(context, frame, content, route, now)) is not None:
+        message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "repeated: the same answer")
+        return Reply(repeat.text, frame.correlation_id, frames.CALLRESULT, frame.action, now)
+    if _too_early(context, frame.action, route, now):
+        note = "not before it is accepted"
+        message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, note)
+        return _error(frame.id, "SecurityError", "", frame.action, now, note)
     fixed = repair.repair(context.version, frame.action, frame.payload)
     notes = [*frame.notes, *fixed.notes]
     if fixed.missing and not route.fact:
         notes.append("missing " + ", ".join(fixed.missing))
-        if frame.action not in TOLERANT:
-            _log_in(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
+        if not route.tolerant:
+            message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
             return _error(frame.id, "OccurenceConstraintViolation", notes[-1], frame.action, now)
     elif fixed.missing:
         notes.append("missing " + ", ".join(fixed.missing))
@@ -145,15 +91,39 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
                 payload, note = route.act(context, said, now)
                 if note:
                     notes.append(note)
-                _log_in(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
-                _seen(context, now)
+                message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
+                routes16.seen(context, now)
     except (OperationalError, InterfaceError):
         context.effects.clear()
         raise
     except Exception as error:
         return _stumbled(raw, frame, context, route, error, now)
     text = frames.result(frame.id, payload)
+    if not route.anew:
+        context.repeats[frame.correlation_id] = Repeat(content, text, now)
+        if len(context.repeats) > REPEATS:
+            context.repeats.popitem(last=False)
     return Reply(text, frame.correlation_id, frames.CALLRESULT, frame.action, now)
+
+
+def _repeated(context: Context, frame: Frame, content: int, route: Route, now: datetime) -> Repeat | None:
+    """The answer to the very same message, when it was given on this line a moment ago (J1.6 errata: a retry may keep its id).
+
+    On another line, or under another id, the rows' own keys make the repeat harmless.
+    """
+    known = context.repeats.get(frame.correlation_id) if not route.anew else None
+    if known is None or known.content != content or (now - known.at).total_seconds() > REPEAT_S:
+        return None
+    return known
+
+
+def _too_early(context: Context, action: str, route: Route, now: datetime) -> bool:
+    """A charger that is not accepted may boot, and say what it was asked for. A charger once accepted keeps its facts."""
+    if context.registration == Registration.ACCEPTED or action in BEFORE_ACCEPTED:
+        return False
+    if (until := context.triggered.get(action)) is not None and now < until:
+        return False
+    return context.unclaimed or not route.fact
 
 
 def _stumbled(raw: bytes, frame: Frame, context: Context, route: Route, error: Exception, now: datetime) -> Reply:
@@ -170,7 +140,7 @@ def _quarantine(raw: bytes, frame: Frame, context: Context, error: Exception, no
     log.exception("%s of a charger was not understood by our code", frame.action or "an answer")
     context.effects.clear()
     note = f"kept for a person: our code failed with {type(error).__name__}"
-    _log_in(context, raw, now, frame.correlation_id, frame.type, frame.action, note)
+    message_writer.received(context, raw, now, frame.correlation_id, frame.type, frame.action, note)
     seen = {"action": frame.action, "error": type(error).__name__}
     audit.record("message.quarantined", ChargePoint(pk=context.charge_point_pk), after=seen)
     return note
@@ -199,152 +169,11 @@ def _settled(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
             now=now,
         )
         note = "" if command else "answers nothing we asked"
-        _log_in(context, raw, now, frame.correlation_id, frame.type, command.action if command else "", note)
+        message_writer.received(context, raw, now, frame.correlation_id, frame.type, command.action if command else "", note)
 
 
 def _error(ident: Any, code: str, description: str, action: str, now: datetime, note: str = "") -> Reply:
     return Reply(frames.error(ident, code, description), frames.clean(str(ident))[:64], frames.CALLERROR, action, now, note)
-
-
-def _log_in(context: Context, raw: bytes, now: datetime, correlation_id: str, kind: int, action: str, note: str) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_IN, [context.charge_point_pk, correlation_id, kind, action, raw, note[:500], context.epoch, now, now])
-
-
-_INSERT_IN = """
-INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, epoch, at, created_at)
-VALUES (%s, 'IN', %s, %s, %s, %s, %s, %s, %s, %s)"""
-
-
-def _seen(context: Context, now: datetime) -> None:
-    """Any frame is a sign of life; written at most every SEEN_EVERY_S."""
-    if context.seen_at is None or (now - context.seen_at).total_seconds() >= SEEN_EVERY_S:
-        ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch).update(last_seen=now)
-        context.seen_at = now
-
-
-# -- what each action does ------------------------------------------------------------------------------------------
-def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    status = stations.booted(context.charge_point_pk, context.epoch, said, now)
-    if status is None:
-        return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s), stations.REPLACED
-    context.booted, context.seen_at = status == "Accepted", now
-    context.effects += [Changed(place.code) for place in context.places.values()]
-    return ocpp16.write_boot_notification(status, now, context.heartbeat_s), ""
-
-
-def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
-    if not quick.booted(arrived, said, now):
-        return None
-    context.booted, context.seen_at = True, now
-    context.effects += [Changed(place.code) for place in context.places.values()]
-    return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s)
-
-
-def _quick_status(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
-    for pk, place in context.places.items():
-        if place.connector_no == said.connector_no and quick.status(arrived, pk, said, now):
-            context.effects.append(Changed(place.code))
-            _seen(context, now)
-            return ocpp16.write_empty()
-    return None
-
-
-def _heartbeat(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    if context.heartbeat_at is None or (now - context.heartbeat_at).total_seconds() >= SEEN_EVERY_S:
-        written = ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch)
-        if not written.update(last_heartbeat=now, last_seen=now):
-            return ocpp16.write_heartbeat(now), stations.REPLACED
-        context.seen_at = context.heartbeat_at = now
-    return ocpp16.write_heartbeat(now), ""
-
-
-def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    code, note = stations.status(context.charge_point_pk, context.cp_id, context.epoch, said, now)
-    if code:
-        if not any(place.code == code for place in context.places.values()):
-            context.places = metering.places(context.cp_id)
-        if said.status == "Preparing":
-            permits.wake([pk for pk, place in context.places.items() if place.code == code], "plugged in")
-        context.effects.append(Changed(code))
-    return ocpp16.write_empty(), note
-
-
-def _authorize(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    judged = tags.authorize(said.tag, context.charge_point_pk, now)
-    return ocpp16.write_authorize(judged.status, judged.permit.parent if judged.permit else ""), ""
-
-
-def _start(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    started = starts.start(context.charge_point_pk, said, now)
-    if started.session.connector_id not in context.places:
-        context.places = metering.places(context.cp_id)
-    note = "" if started.new else "repeated: the same session"
-    return ocpp16.write_start_transaction(started.transaction_id, started.status, started.parent), note
-
-
-def _start_fallback() -> dict[str, Any]:
-    return ocpp16.write_start_transaction(starts.next_transaction_id(), "Invalid")
-
-
-def _meter_values(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    moved = metering.metered(context.charge_point_pk, context.places, said, now)
-    if moved.row is not None and moved.live and said.connector_no <= stations.MAX_CONNECTORS:
-        context.remembered[said.connector_no] = moved.row
-    else:
-        context.remembered.pop(said.connector_no, None)
-    _moved(context, moved)
-    return ocpp16.write_empty(), moved.note
-
-
-def _quick_meter_values(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
-    """One more reading of what this connector is doing anyway."""
-    remembered = context.remembered.get(said.connector_no)
-    place = context.places.get(remembered.connector_id) if remembered is not None else None
-    if remembered is None or place is None:
-        return None
-    moved = quick.metered(arrived, remembered, place, said, now)
-    if moved is None:
-        return None
-    _moved(context, moved)
-    _seen(context, now)
-    return ocpp16.write_empty()
-
-
-def _moved(context: Context, moved: Moved) -> None:
-    if moved.session_id is not None and moved.place is not None:
-        context.effects.append(Changed(moved.place.code))
-        if moved.live:
-            context.effects.append(StopPlanned(moved.session_id, moved.stop_due_at))
-
-
-def _stop(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    moved, status = metering.stopped(context.charge_point_pk, context.places, said, now)
-    if moved.session_id is not None:
-        context.effects.append(StopPlanned(moved.session_id, None))
-    return ocpp16.write_stop_transaction(status), moved.note
-
-
-def _data_transfer(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    # §4.3: no vendor is known yet, and an unknown one gets no data.
-    return ocpp16.write_data_transfer("UnknownVendorId"), ""
-
-
-# What these lack is not worth a refusal: the boot of a box that names no vendor is still a boot.
-TOLERANT = {"BootNotification", "StatusNotification", "Authorize", "DataTransfer"}
-
-ROUTES: dict[str, dict[str, Route]] = {
-    "1.6": {
-        "Authorize": Route(ocpp16.read_authorize, _authorize),
-        "BootNotification": Route(ocpp16.read_boot_notification, _boot, quick=_quick_boot),
-        "DataTransfer": Route(ocpp16.read_data_transfer, _data_transfer),
-        "Heartbeat": Route(ocpp16.read_heartbeat, _heartbeat),
-        "MeterValues": Route(ocpp16.read_meter_values, _meter_values, fact=True, fallback=ocpp16.write_empty, quick=_quick_meter_values),
-        "StartTransaction": Route(ocpp16.read_start_transaction, _start, fact=True, fallback=_start_fallback),
-        "StatusNotification": Route(ocpp16.read_status_notification, _status, quick=_quick_status),
-        "StopTransaction": Route(ocpp16.read_stop_transaction, _stop, fact=True, fallback=ocpp16.write_stop_transaction),
-    }
-}
 
 
 # -- the socket's beginning and end, and its commands ------------------------------------------------------------------
@@ -355,12 +184,20 @@ def opened(known: Known, *, process: str, channel: str, remote_address: str, sub
         epoch, replaced = stations.claim(
             known.pk, process=process, channel=channel, remote_address=remote_address, subprotocol=subprotocol, now=now
         )
+    habits = habits_of(known)
     context = Context(
         charge_point_pk=known.pk,
         cp_id=known.cp_id,
         epoch=epoch,
         version=subprotocol.removeprefix("ocpp"),
-        heartbeat_s=heartbeat_s(),
+        heartbeat_s=heartbeat_s(habits),
+        habits=habits,
+        registration=known.registration,
+        unclaimed=known.unclaimed,
+        quirk_profile_pk=known.quirk_profile_pk,
+        quirk_settings=known.quirk_settings,
+        opened_at=now,
+        settles_at=now + timedelta(seconds=habits.settle_s * (1 + random.random())),  # noqa: S311 - a spread, not a secret
         # A charger need not boot again after a mere reconnect (§4.2): what we accepted once stays accepted.
         booted=known.booted and known.registration == "Accepted",
         places=known.places,
@@ -369,9 +206,18 @@ def opened(known: Known, *, process: str, channel: str, remote_address: str, sub
     return context, replaced
 
 
-def heartbeat_s() -> int:
-    """One constant rules all timers: two heartbeats may be lost before HEARTBEAT_TIMEOUT_S calls a charger silent."""
-    return max(10, settings.HEARTBEAT_TIMEOUT_S // 3)
+def habits_of(known: Known) -> Habits:
+    return quirks.habits_of(known.vendor, known.model, known.firmware_version, profile_pk=known.quirk_profile_pk, own=known.quirk_settings)
+
+
+def silence_s(habits: Habits) -> int:
+    """How long this charger may be silent before it counts as gone."""
+    return habits.heartbeat_timeout_s or settings.HEARTBEAT_TIMEOUT_S
+
+
+def heartbeat_s(habits: Habits) -> int:
+    """One constant rules all timers: two heartbeats may be lost before a charger counts as silent."""
+    return max(10, silence_s(habits) // 3)
 
 
 def closed(context: Context, close_code: int | None, reason: str) -> bool:
@@ -383,27 +229,14 @@ def closed(context: Context, close_code: int | None, reason: str) -> bool:
 def next_command(context: Context) -> Reply | None:
     """The next command for this charger as a frame to send, already marked as sent; None when there is none."""
     now = clock.now()
-    command = commands.next_to_send(context.charge_point_pk, context.epoch, now)
+    interval_s = context.habits.command_interval_s
+    if not context.may_send(now) or (interval_s and context.sent_at and (now - context.sent_at).total_seconds() < interval_s):
+        return None
+    command = commands.next_to_send(context.charge_point_pk, context.epoch, now, settled=context.settled(now))
     if command is None:
         return None
+    context.sent_at = now
+    if (wanted := command.payload.get("requestedMessage")) and command.action in ("TriggerMessage", "ExtendedTriggerMessage"):
+        context.triggered[str(wanted)] = now + timedelta(seconds=TRIGGER_S)
     text = frames.call(command.unique_id, command.action, command.payload)
     return Reply(text, command.unique_id, frames.CALL, command.action, now)
-
-
-_INSERT_OUT = """
-INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, duration_ms, epoch, at,
-  created_at) VALUES {}"""
-_OUT = "(%s, 'OUT', %s, %s, %s, %s, %s, %s, %s, %s, %s)"
-
-
-def record_sent(sent: list[tuple[Context, Reply, datetime]]) -> None:
-    """Frames that went out, written together a moment after they did."""
-    told: list[Any] = []
-    for context, reply, at in sent:
-        duration = None if reply.message_type == frames.CALL else max(0, round((at - reply.received_at).total_seconds() * 1000))
-        told += (
-            context.charge_point_pk, reply.correlation_id, reply.message_type, reply.action, reply.text.encode(), reply.note, duration,
-            context.epoch, at, at,
-        )  # fmt: skip
-    with connection.cursor() as cursor:
-        cursor.execute(_INSERT_OUT.format(", ".join([_OUT] * len(sent))), told)

@@ -87,3 +87,35 @@ class DataSent:
     vendor_id: str
     message_id: str
     data: str
+
+
+@dataclass(frozen=True)
+class FirmwareReported:
+    """FirmwareStatusNotification, or SignedFirmwareStatusNotification with the request's number."""
+
+    status: str
+    request_id: int | None = None
+    signed: bool = False
+
+
+@dataclass(frozen=True)
+class UploadReported:
+    """DiagnosticsStatusNotification, or LogStatusNotification (`log`) with the request's number."""
+
+    status: str
+    log: bool = False
+    request_id: int | None = None
+
+
+@dataclass(frozen=True)
+class SecurityEventReported:
+    type: str
+    at: datetime | None
+    tech_info: str = ""
+
+
+@dataclass(frozen=True)
+class CertificateAsked:
+    """SignCertificate: a certificate signing request, PEM."""
+
+    csr: str

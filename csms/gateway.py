@@ -20,8 +20,8 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from csms import commands, dispatch, live, stations, threads
-from csms.dispatch import Context, Reply
+from csms import commands, live, message_writer, stations, threads
+from csms.context import Context, Reply
 from voltaro import clock
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ class Gateway:
         self._flush.clear()
         if batch := self._sent[:1000]:
             try:
-                await threads.run(dispatch.record_sent, batch)
+                await threads.run(message_writer.sent, batch)
             except (OperationalError, InterfaceError):
                 raise
             except DatabaseError:
@@ -176,7 +176,7 @@ class Gateway:
         """One of them cannot be written (its charger was deleted a moment ago): it is lost, the others are not."""
         for one in batch:
             try:
-                await threads.run(dispatch.record_sent, [one])
+                await threads.run(message_writer.sent, [one])
             except (OperationalError, InterfaceError):
                 raise
             except DatabaseError as error:

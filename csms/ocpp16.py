@@ -13,12 +13,16 @@ from csms.events import (
     Alive,
     AuthorizeAsked,
     Booted,
+    CertificateAsked,
     DataSent,
+    FirmwareReported,
     Metered,
     Reading,
+    SecurityEventReported,
     StartReported,
     StatusReported,
     StopReported,
+    UploadReported,
 )
 
 # §4.7: what a sample means that says nothing of itself.
@@ -95,6 +99,32 @@ def read_stop_transaction(payload: dict[str, Any], now: datetime, raw_reason: st
 
 def read_data_transfer(payload: dict[str, Any], now: datetime) -> DataSent:
     return DataSent(payload.get("vendorId", ""), payload.get("messageId", ""), payload.get("data", ""))
+
+
+def read_firmware_status_notification(payload: dict[str, Any], now: datetime) -> FirmwareReported:
+    return FirmwareReported(payload.get("status") or "Unknown")
+
+
+def read_signed_firmware_status_notification(payload: dict[str, Any], now: datetime) -> FirmwareReported:
+    return FirmwareReported(payload.get("status") or "Unknown", payload.get("requestId"), signed=True)
+
+
+def read_diagnostics_status_notification(payload: dict[str, Any], now: datetime) -> UploadReported:
+    return UploadReported(payload.get("status") or "Unknown")
+
+
+def read_log_status_notification(payload: dict[str, Any], now: datetime) -> UploadReported:
+    return UploadReported(payload.get("status") or "Unknown", log=True, request_id=payload.get("requestId"))
+
+
+def read_security_event_notification(payload: dict[str, Any], now: datetime) -> SecurityEventReported:
+    at = timestamps.read(payload.get("timestamp"))
+    at = at if timestamps.plausible(at, now) else None
+    return SecurityEventReported(payload.get("type") or "Unknown", at, payload.get("techInfo", ""))
+
+
+def read_sign_certificate(payload: dict[str, Any], now: datetime) -> CertificateAsked:
+    return CertificateAsked(payload.get("csr", ""))
 
 
 def _connector(payload: dict[str, Any], least: int) -> int:
@@ -195,6 +225,10 @@ def write_heartbeat(now: datetime) -> dict[str, Any]:
 def write_empty() -> dict[str, Any]:
     """StatusNotification, MeterValues: the answer is that there is one."""
     return {}
+
+
+def write_sign_certificate(accepted: bool) -> dict[str, Any]:
+    return {"status": "Accepted" if accepted else "Rejected"}
 
 
 def write_authorize(status: str, parent: str = "") -> dict[str, Any]:

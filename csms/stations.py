@@ -1,7 +1,9 @@
 """Charge points as the operator knows them: set up, online or silent, what they say of themselves."""
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from django.conf import settings
@@ -243,7 +245,8 @@ WITH mine AS (
   UPDATE csms_connection SET closed_at = %(now)s, close_code = %(code)s, close_reason = %(reason)s
   WHERE charge_point_id = %(pk)s AND epoch = %(epoch)s AND closed_at IS NULL
 ), unheard AS (
-  UPDATE csms_command SET state = 'unknown', error = 'The connection was lost before the answer.', updated_at = %(now)s
+  UPDATE csms_command SET state = 'unknown', error = 'The connection was lost before the answer.', updated_at = %(now)s,
+    expires_at = %(now)s + interval '180 seconds'
   WHERE charge_point_id = %(pk)s AND epoch = %(epoch)s AND state = 'sent'
 )
 SELECT EXISTS (SELECT 1 FROM csms_chargingsession s WHERE s.charge_point_id = mine.id AND s.state <> 'STOPPED') FROM mine"""
@@ -320,12 +323,22 @@ class Known:
     security_profile: int
     keys: tuple[str, str]
     booted: bool
+    unclaimed: bool
+    pending_security_profile: int | None
+    certificate_name: str
+    serial_number: str
+    vendor: str
+    model: str
+    firmware_version: str
+    quirk_profile_pk: int | None
+    quirk_settings: dict[str, Any]
     places: dict[UUID, Place]
 
 
 _KNOWN = """
 SELECT c.id, c.cp_id, c.blocked, c.registration, c.security_profile, c.credentials_hash, c.pending_credentials_hash,
-  c.last_boot IS NOT NULL, n.id, n.code, n.connector_id, n.max_power_w
+  c.last_boot IS NOT NULL, c.unclaimed, c.pending_security_profile, c.certificate_name, coalesce(c.serial_number, ''), c.vendor, c.model,
+  c.firmware_version, c.quirk_profile_id, c.quirk_settings, n.id, n.code, n.connector_id, n.max_power_w
 FROM csms_chargepoint c LEFT JOIN csms_connector n ON n.charge_point_id = c.cp_id WHERE """
 
 
@@ -335,8 +348,10 @@ def find(identity: str) -> Known | None:
         for where in ("c.cp_id = %s", "upper(c.cp_id) = upper(%s)"):
             cursor.execute(_KNOWN + where, [identity])
             if rows := cursor.fetchall():
-                places = {row[8]: Place(*row[9:]) for row in rows if row[8] is not None}
-                return Known(*rows[0][:5], keys=(rows[0][5], rows[0][6]), booted=rows[0][7], places=places)
+                places = {row[-4]: Place(*row[-3:]) for row in rows if row[-4] is not None}
+                first, own = rows[0], rows[0][16]
+                own = json.loads(own) if isinstance(own, str) else own
+                return Known(*first[:5], (first[5], first[6]), *first[7:16], own, places)
     return None
 
 

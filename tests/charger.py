@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from csms import dispatch, stations
+from csms.context import Reply
 from csms.models import ChargePoint
 from csms.timestamps import write
 from voltaro import clock
@@ -23,7 +24,7 @@ class Charger:
         self.row = row
         self.ids = count(1)
         self.transaction_id: int | None = None
-        self.sent: list[dispatch.Reply] = []
+        self.sent: list[Reply] = []
         self.connect()
 
     def connect(self) -> None:

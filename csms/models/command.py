@@ -16,6 +16,24 @@ class CommandState(models.TextChoices):
     EXPIRED = "expired"
 
 
+class CommandBatch(Audited):
+    """One deed asked of many chargers: each has its own command, with its own life."""
+
+    owner_path = "company"
+
+    company = models.ForeignKey("accounts.Company", models.PROTECT, null=True, blank=True, related_name="+", db_index=False)
+    action = models.CharField(max_length=50)
+    payload = models.JSONField(default=dict, blank=True)
+    requested_by = models.CharField(max_length=150, blank=True)
+
+    class Meta:
+        verbose_name_plural = "command batches"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.action} #{self.pk}"
+
+
 class Command(Audited):
     """Something we ask of a charger, durable from the asking to the effect.
 
@@ -33,15 +51,21 @@ class Command(Audited):
     dedupe_key = models.CharField(max_length=100, unique=True, null=True, blank=True, help_text="Asking twice under one key asks once.")
     session = models.ForeignKey("csms.ChargingSession", models.CASCADE, null=True, blank=True, related_name="commands")
     permit = models.ForeignKey("csms.IdTag", models.CASCADE, null=True, blank=True, related_name="commands")
+    batch = models.ForeignKey(CommandBatch, models.SET_NULL, null=True, blank=True, related_name="commands")
+    # Asked by us, not by a person or a rider: waits until the charger has settled after connecting.
+    background = models.BooleanField(default=False)
+    # Of a key that is made when the frame is sent, and can be made again from this alone by whoever has the pepper; emptied at the end.
+    secret = models.CharField(max_length=64, blank=True, editable=False)
     trigger = models.CharField(max_length=80, blank=True, help_text="Why it was asked.")
     requested_by = models.CharField(max_length=150, blank=True)
-    expires_at = models.DateTimeField(help_text="Not sent after this.")
+    expires_at = models.DateTimeField(help_text="Not sent after this; once promised, its effect is not waited for longer.")
     epoch = models.PositiveIntegerField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
     answered_at = models.DateTimeField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
     response = models.JSONField(null=True, blank=True)
     error = models.CharField(max_length=255, blank=True)
+    note = models.CharField(max_length=255, blank=True, help_text="What was odd about the answer, or what showed its effect.")
 
     class Meta:
         ordering = ["-id"]

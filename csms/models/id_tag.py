@@ -28,6 +28,11 @@ class IdTag(Audited):
     state = models.CharField(max_length=10, choices=State, default=State.READY)
     parent = models.CharField("parent tag", max_length=20, blank=True)
     expires_at = models.DateTimeField(null=True, blank=True)
+    concurrent = models.BooleanField("may charge at several connectors at once", default=False)
+    note = models.CharField(max_length=120, blank=True, help_text="Whose card it is, for people.")
+    # What an external authorizer last said of it; a tag of our own has neither.
+    source = models.CharField(max_length=10, default="own", choices=[("own", "Our own"), ("external", "External authorizer")])
+    checked_at = models.DateTimeField(null=True, blank=True, help_text="When the external authorizer was last asked.")
     user = models.ForeignKey("accounts.User", models.SET_NULL, null=True, blank=True, related_name="id_tags")
     company = models.ForeignKey("accounts.Company", models.PROTECT, null=True, blank=True)
     charge_point = models.ForeignKey("csms.ChargePoint", models.CASCADE, null=True, blank=True, related_name="permits", db_index=False)
@@ -49,20 +54,3 @@ class IdTag(Audited):
 
     def __str__(self) -> str:
         return f"…{self.tag[-4:]}" if self.kind == self.Kind.ONE_TIME else self.tag
-
-
-class Reservation(Audited):
-    """A connector kept for somebody (OCPP ReserveNow)."""
-
-    owner_path = "connector__charge_point__company"
-    rider_path = "id_tag__user"
-
-    connector = models.ForeignKey("csms.Connector", models.CASCADE, related_name="reservations")
-    id_tag = models.ForeignKey(IdTag, models.PROTECT, related_name="reservations")
-    expires_at = models.DateTimeField()
-    state = models.CharField(
-        max_length=10, default="active", choices=[(s, s.title()) for s in ("active", "used", "cancelled", "expired", "refused")]
-    )
-
-    def __str__(self) -> str:
-        return f"{self.connector} until {self.expires_at}"

@@ -51,16 +51,28 @@ class Registration(models.TextChoices):
 
 
 class QuirkProfile(Audited):
-    """How a vendor's model or firmware differs from the standard, as data. Empty patterns match everything."""
+    """How a vendor's model or firmware differs from the standard, as data (csms/rules/habits.py names the settings).
+
+    Patterns are compared without regard to case; `*` stands for anything, an empty one matches everything.
+    """
 
     name = models.CharField(max_length=80, unique=True)
     vendor = models.CharField(max_length=60, blank=True)
     model = models.CharField(max_length=60, blank=True)
     firmware = models.CharField(max_length=60, blank=True)
     settings = models.JSONField(default=dict, blank=True)
+    active = models.BooleanField(default=True)
+    note = models.CharField(max_length=300, blank=True, help_text="What was seen, and where.")
 
     def __str__(self) -> str:
         return self.name
+
+
+class Availability(models.TextChoices):
+    """OCPP 1.6 §7.3 AvailabilityType."""
+
+    OPERATIVE = "Operative"
+    INOPERATIVE = "Inoperative"
 
 
 class ChargePoint(Audited):
@@ -87,11 +99,26 @@ class ChargePoint(Audited):
     error_code = models.CharField(max_length=50, blank=True)
     registration = models.CharField(max_length=10, choices=Registration, default=Registration.ACCEPTED)
     blocked = models.BooleanField(default=False, help_text="A blocked charger is refused at the door.")
+    unclaimed = models.BooleanField(default=False, help_text="Came in through an onboarding window; nobody has claimed it yet.")
+    availability_wanted = models.CharField(
+        max_length=12, choices=Availability, default=Availability.OPERATIVE, help_text="Of the whole charger; what it says is its status."
+    )
     # Credentials: a keyed hash of a 160-bit random key (docs/decisions/0005). Profile 0 means no key at all.
     security_profile = models.PositiveSmallIntegerField(default=1)
     credentials_hash = models.CharField(max_length=64, blank=True)
+    # While a key is being changed both open the door; the first connect with the new one makes it the only one.
     pending_credentials_hash = models.CharField(max_length=64, blank=True)
-    quirk_profile = models.ForeignKey(QuirkProfile, models.SET_NULL, null=True, blank=True)
+    pending_security_profile = models.PositiveSmallIntegerField(null=True, blank=True)
+    certificate_name = models.CharField(
+        max_length=64,
+        blank=True,
+        help_text="Common name its client certificate must bear (profile 3); empty: its identity or serial number.",
+    )
+    quirk_profile = models.ForeignKey(
+        QuirkProfile, models.SET_NULL, null=True, blank=True, help_text="Chosen by hand; empty: whatever matches its vendor and model."
+    )
+    quirk_settings = models.JSONField(default=dict, blank=True, help_text="This charger's own, over those of its profiles.")
+    learned = models.JSONField(default=dict, blank=True, help_text="What its answers taught us of this firmware.")
     # Which socket owns this charger: raised by every claim (docs/one-message.md).
     epoch = models.PositiveIntegerField(default=0, editable=False)
     online = models.BooleanField(default=False, editable=False)
@@ -100,6 +127,8 @@ class ChargePoint(Audited):
     last_heartbeat = models.DateTimeField(null=True, blank=True)
     last_seen = models.DateTimeField(null=True, blank=True, help_text="Any frame; written at most every 20 seconds.")
     last_updated = models.DateTimeField(null=True, blank=True, help_text="Last status.")
+    last_answer = models.DateTimeField(null=True, blank=True, help_text="When it last answered a command of ours.")
+    clock_offset_s = models.IntegerField(null=True, blank=True, help_text="Its clock minus ours, as its last boot or status showed it.")
 
     class Meta:
         ordering = ["cp_id"]
@@ -134,6 +163,7 @@ class Connector(Audited):
     code = models.CharField(max_length=8, unique=True, default=new_code, editable=False)
     type = models.CharField(max_length=10, choices=ConnectorType, default=ConnectorType.CCS2)
     max_power_w = models.PositiveIntegerField(default=60_000)
+    availability_wanted = models.CharField(max_length=12, choices=Availability, default=Availability.OPERATIVE)
     status = models.CharField(max_length=20, default="Unknown")
     error_code = models.CharField(max_length=50, blank=True)
     info = models.CharField(max_length=200, blank=True)

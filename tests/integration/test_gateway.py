@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from csms import stations, threads
-from csms.dispatch import Reply
+from csms.context import Reply
 from csms.gateway import Gateway
 from csms.models import ChargePoint, Connection, OcppMessage
 from voltaro import clock

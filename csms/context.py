@@ -1,0 +1,115 @@
+"""What a socket knows of its charger, what it must do after a message, and what an action is: the words dispatch speaks in."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from csms.metering import Place
+from csms.models import ChargingSession
+from csms.quick import Arrived
+from csms.rules.habits import STANDARD, Habits
+
+
+@dataclass
+class Context:
+    """What a socket knows of its charger; used by one message at a time. `effects` is what the socket must do after."""
+
+    charge_point_pk: int
+    cp_id: str
+    epoch: int
+    version: str = "1.6"
+    heartbeat_s: int = 30
+    habits: Habits = STANDARD
+    # Whether it may be sent commands: it has booted here, or was accepted on an earlier connection and need not boot again.
+    booted: bool = False
+    booted_here: bool = False
+    registration: str = "Accepted"
+    unclaimed: bool = False
+    quirk_profile_pk: int | None = None
+    quirk_settings: dict[str, Any] = field(default_factory=dict)
+    opened_at: datetime | None = None
+    settles_at: datetime | None = None
+    places: dict[UUID, Place] = field(default_factory=dict)
+    # The session each connector moved last, as this socket wrote it (csms/quick.py).
+    remembered: dict[int, ChargingSession] = field(default_factory=dict)
+    seen_at: datetime | None = None
+    heartbeat_at: datetime | None = None
+    sent_at: datetime | None = None
+    # Messages we asked for, which a charger that is not accepted yet may send.
+    triggered: dict[str, datetime] = field(default_factory=dict)
+    repeats: "OrderedDict[str, Repeat]" = field(default_factory=OrderedDict)
+    effects: list["Effect"] = field(default_factory=list)
+
+    def may_send(self, now: datetime) -> bool:
+        """Whether anything may be sent to this charger now: nothing is before the first boot, nor while its habits want quiet."""
+        if not self.booted:
+            return False
+        return self.booted_here or self.opened_at is None or now >= self.opened_at + timedelta(seconds=self.habits.quiet_s)
+
+    def settled(self, now: datetime) -> bool:
+        """Whether it has been here long enough for what nobody waits for."""
+        return self.settles_at is None or now >= self.settles_at
+
+
+@dataclass(frozen=True)
+class Changed:
+    """The pages of this connector should look again."""
+
+    connector_code: str
+
+
+@dataclass(frozen=True)
+class StopPlanned:
+    """Unless a newer reading says otherwise, this session's stop is due then (None: no stop is due)."""
+
+    session_id: int
+    at: datetime | None
+
+
+@dataclass(frozen=True)
+class MaySend:
+    """Nothing of ours is in flight any more: the next command may go out."""
+
+
+Effect = Changed | StopPlanned | MaySend
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What goes back, and what the log needs to know of it."""
+
+    text: str
+    correlation_id: str
+    message_type: int
+    action: str
+    received_at: datetime
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """What was answered to a message, in case it comes again under the same id with the same content."""
+
+    content: int
+    text: str
+    at: datetime
+
+
+@dataclass(frozen=True)
+class Route:
+    """One action: payload -> event -> deed -> answer. `fact`: the charger drops what we refuse, so we never refuse it.
+
+    `quick` is the deed in one statement, frame included, where nothing out of the ordinary is told; None: it was.
+    `tolerant`: what it lacks is not worth a refusal. `anew`: a repeat is answered anew (its answer tells the time).
+    """
+
+    read: Callable[..., Any]
+    act: Callable[[Context, Any, datetime], tuple[dict[str, Any], str]]
+    fact: bool = False
+    fallback: Callable[[], dict[str, Any]] | None = None
+    quick: Callable[[Context, Arrived, Any, datetime], dict[str, Any] | None] | None = None
+    tolerant: bool = False
+    anew: bool = False

@@ -1,0 +1,148 @@
+"""OCPP 1.6: what each message of a charger does. The table is at the end; each function bears its action's own name.
+
+A deed runs inside the transaction that also keeps the frame, and answers with the payload and a note for the log.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from csms import metering, ocpp16, permits, quick, quirks, starts, stations, tags
+from csms.context import Changed, Context, Route, StopPlanned
+from csms.metering import Moved
+from csms.models import ChargePoint
+from csms.quick import Arrived
+
+SEEN_EVERY_S = 20
+
+
+def seen(context: Context, now: datetime) -> None:
+    """Any frame is a sign of life; written at most every SEEN_EVERY_S."""
+    if context.seen_at is None or (now - context.seen_at).total_seconds() >= SEEN_EVERY_S:
+        ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch).update(last_seen=now)
+        context.seen_at = now
+
+
+def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    status = stations.booted(context.charge_point_pk, context.epoch, said, now)
+    if status is None:
+        return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s), stations.REPLACED
+    context.registration, context.unclaimed = status, context.unclaimed and status != "Accepted"
+    _has_booted(context, said, now)
+    return ocpp16.write_boot_notification(status, now, context.heartbeat_s), ""
+
+
+def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    if not quick.booted(arrived, said, now):
+        return None
+    _has_booted(context, said, now)
+    return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s)
+
+
+def _has_booted(context: Context, said: Any, now: datetime) -> None:
+    context.booted = context.booted_here = True
+    context.seen_at = now
+    context.habits = quirks.habits_of(
+        said.vendor, said.model, said.firmware_version, profile_pk=context.quirk_profile_pk, own=context.quirk_settings
+    )
+    context.effects += [Changed(place.code) for place in context.places.values()]
+
+
+def _quick_status(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    for pk, place in context.places.items():
+        if place.connector_no == said.connector_no and quick.status(arrived, pk, said, now):
+            context.effects.append(Changed(place.code))
+            seen(context, now)
+            return ocpp16.write_empty()
+    return None
+
+
+def _heartbeat(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    if context.heartbeat_at is None or (now - context.heartbeat_at).total_seconds() >= SEEN_EVERY_S:
+        written = ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch)
+        if not written.update(last_heartbeat=now, last_seen=now):
+            return ocpp16.write_heartbeat(now), stations.REPLACED
+        context.seen_at = context.heartbeat_at = now
+    return ocpp16.write_heartbeat(now), ""
+
+
+def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    code, note = stations.status(context.charge_point_pk, context.cp_id, context.epoch, said, now)
+    if code:
+        if not any(place.code == code for place in context.places.values()):
+            context.places = metering.places(context.cp_id)
+        if said.status == "Preparing":
+            permits.wake([pk for pk, place in context.places.items() if place.code == code], "plugged in")
+        context.effects.append(Changed(code))
+    return ocpp16.write_empty(), note
+
+
+def _authorize(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    judged = tags.authorize(said.tag, context.charge_point_pk, now)
+    return ocpp16.write_authorize(judged.status, judged.permit.parent if judged.permit else ""), ""
+
+
+def _start(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    started = starts.start(context.charge_point_pk, said, now)
+    if started.session.connector_id not in context.places:
+        context.places = metering.places(context.cp_id)
+    note = "" if started.new else "repeated: the same session"
+    return ocpp16.write_start_transaction(started.transaction_id, started.status, started.parent), note
+
+
+def _start_fallback() -> dict[str, Any]:
+    return ocpp16.write_start_transaction(starts.next_transaction_id(), "Invalid")
+
+
+def _meter_values(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    moved = metering.metered(context.charge_point_pk, context.places, said, now)
+    if moved.row is not None and moved.live and said.connector_no <= stations.MAX_CONNECTORS:
+        context.remembered[said.connector_no] = moved.row
+    else:
+        context.remembered.pop(said.connector_no, None)
+    _moved(context, moved)
+    return ocpp16.write_empty(), moved.note
+
+
+def _quick_meter_values(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    """One more reading of what this connector is doing anyway."""
+    remembered = context.remembered.get(said.connector_no)
+    place = context.places.get(remembered.connector_id) if remembered is not None else None
+    if remembered is None or place is None:
+        return None
+    moved = quick.metered(arrived, remembered, place, said, now)
+    if moved is None:
+        return None
+    _moved(context, moved)
+    seen(context, now)
+    return ocpp16.write_empty()
+
+
+def _moved(context: Context, moved: Moved) -> None:
+    if moved.session_id is not None and moved.place is not None:
+        context.effects.append(Changed(moved.place.code))
+        if moved.live:
+            context.effects.append(StopPlanned(moved.session_id, moved.stop_due_at))
+
+
+def _stop(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    moved, status = metering.stopped(context.charge_point_pk, context.places, said, now)
+    if moved.session_id is not None:
+        context.effects.append(StopPlanned(moved.session_id, None))
+    return ocpp16.write_stop_transaction(status), moved.note
+
+
+def _data_transfer(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    # §4.3: no vendor is known yet, and an unknown one gets no data.
+    return ocpp16.write_data_transfer("UnknownVendorId"), ""
+
+
+ROUTES: dict[str, Route] = {
+    "Authorize": Route(ocpp16.read_authorize, _authorize, tolerant=True, anew=True),
+    "BootNotification": Route(ocpp16.read_boot_notification, _boot, quick=_quick_boot, tolerant=True, anew=True),
+    "DataTransfer": Route(ocpp16.read_data_transfer, _data_transfer, tolerant=True),
+    "Heartbeat": Route(ocpp16.read_heartbeat, _heartbeat, anew=True),
+    "MeterValues": Route(ocpp16.read_meter_values, _meter_values, fact=True, fallback=ocpp16.write_empty, quick=_quick_meter_values),
+    "StartTransaction": Route(ocpp16.read_start_transaction, _start, fact=True, fallback=_start_fallback),
+    "StatusNotification": Route(ocpp16.read_status_notification, _status, quick=_quick_status, tolerant=True),
+    "StopTransaction": Route(ocpp16.read_stop_transaction, _stop, fact=True, fallback=ocpp16.write_stop_transaction),
+}

@@ -1,0 +1,171 @@
+"""How a charger differs from the standard, and what follows for us. Pure.
+
+A quirk profile (csms/models/station.py: QuirkProfile) names some of these settings for a vendor, a model, a firmware;
+a charger may have its own. Whatever nobody names is as here: the standard's way.
+"""
+
+from dataclasses import dataclass, fields, replace
+from fnmatch import fnmatchcase
+from typing import Any, get_args, get_type_hints
+
+
+@dataclass(frozen=True)
+class Habits:
+    """The settings and their defaults. Times in seconds. `help` of each is in HELP."""
+
+    # the line
+    subprotocols: tuple[str, ...] = ("ocpp1.6",)
+    without_subprotocol: bool = False
+    heartbeat_timeout_s: int = 0
+    quiet_s: int = 0
+    settle_s: int = 10
+    boot_trigger: bool = False
+    pending_first: bool = False
+    password_optional: bool = False
+    # tags
+    id_tag_form: str = "as_is"
+    anonymous_tag: str = ""
+    # meters
+    energy_unit: str = ""
+    power_unit: str = ""
+    # configuration
+    configuration: tuple[tuple[str, str], ...] = ()
+    configuration_chunk: int = 10
+    read_back: bool = True
+    # commands
+    commands_unsupported: tuple[str, ...] = ()
+    command_interval_s: int = 0
+    availability_zero: bool = True
+    max_frame_bytes: int = 0
+    local_list_chunk: int = 40
+    # smart charging
+    stack_level: int = 0
+    profile_kind: str = "Absolute"
+    rate_unit: str = ""
+    number_phases: int = 0
+    least_current_a: int = 6
+    profile_interval_s: int = 10
+    # files
+    file_scheme: str = ""
+    # vendor messages
+    data_transfer: str = "known"
+
+
+HELP: dict[str, str] = {
+    "subprotocols": "Sub-protocols it may speak, ours first.",
+    "without_subprotocol": "Names no sub-protocol: taken as OCPP 1.6.",
+    "heartbeat_timeout_s": "Silence after which it counts as gone; 0: HEARTBEAT_TIMEOUT_S. Its heartbeat interval is a third of it.",
+    "quiet_s": "After a connect without a boot nothing at all is sent for so long.",
+    "settle_s": "After a connect nothing automatic is sent for so long (and up to as long again, by chance).",
+    "boot_trigger": "Never boots by itself: asked once for a BootNotification.",
+    "pending_first": "Wants Pending and its configuration first, then Accepted.",
+    "password_optional": "May show an empty password although a key is set (only at security profile 0).",
+    "id_tag_form": "as_is, reversed (byte order of its reader) or decimal.",
+    "anonymous_tag": "The tag it starts with when charging is free to all.",
+    "energy_unit": "Wh or kWh, whatever it says it measures in.",
+    "power_unit": "W or kW, whatever it says it measures in.",
+    "configuration": "Keys that are to be set, and their values.",
+    "configuration_chunk": "So many keys are asked for at once.",
+    "read_back": "Keys are read again after they were set.",
+    "commands_unsupported": "Calls it does not know, or that harm it: refused here.",
+    "command_interval_s": "The least time between two of our calls.",
+    "availability_zero": "Takes ChangeAvailability for connector 0.",
+    "max_frame_bytes": "Longer frames are not sent to it; 0: no limit.",
+    "local_list_chunk": "So many tags in one SendLocalList.",
+    "stack_level": "The stackLevel of our charging profiles.",
+    "profile_kind": "Absolute or Relative.",
+    "rate_unit": "W or A; empty: as its configuration says.",
+    "number_phases": "Of its charging profiles; 0: not said.",
+    "least_current_a": "Below that a limit pauses it or ends the session.",
+    "profile_interval_s": "The least time between two charging profiles.",
+    "file_scheme": "http or https for files; empty: as our address.",
+    "data_transfer": "known (vendors we know), accept (everything), refuse.",
+}
+CHOICES: dict[str, tuple[str, ...]] = {
+    "id_tag_form": ("as_is", "reversed", "decimal"),
+    "energy_unit": ("", "Wh", "kWh"),
+    "power_unit": ("", "W", "kW"),
+    "profile_kind": ("Absolute", "Relative"),
+    "rate_unit": ("", "W", "A"),
+    "file_scheme": ("", "http", "https"),
+    "data_transfer": ("known", "accept", "refuse"),
+}
+SUBPROTOCOLS = ("ocpp1.6",)
+STANDARD = Habits()
+_TYPES = get_type_hints(Habits)
+
+
+@dataclass(frozen=True)
+class Known:
+    """A quirk profile as the rule sees it."""
+
+    name: str
+    vendor: str
+    model: str
+    firmware: str
+    settings: dict[str, Any]
+
+
+def check(settings: Any) -> list[str]:
+    """What is wrong with these settings, in words; empty when nothing is."""
+    if not isinstance(settings, dict):
+        return ["Settings are an object of names and values."]
+    return [wrong for name, value in settings.items() if (wrong := _wrong(name, value))]
+
+
+def _wrong(name: str, value: Any) -> str:
+    kind = _TYPES.get(name)
+    if kind is None:
+        return f"There is no setting {name!r}."
+    if name == "configuration":
+        good = isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair)
+        return "" if good else "configuration is an object of keys and texts."
+    if kind is bool:
+        return "" if isinstance(value, bool) else f"{name} is true or false."
+    if kind is int:
+        good = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1_000_000
+        return "" if good else f"{name} is a whole number from 0."
+    if get_args(kind):
+        good = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
+        if good and name == "subprotocols":
+            good = bool(value) and all(one in SUBPROTOCOLS for one in value)
+        return "" if good else f"{name} is a list of texts" + (f" out of {', '.join(SUBPROTOCOLS)}." if name == "subprotocols" else ".")
+    if not isinstance(value, str):
+        return f"{name} is a text."
+    allowed = CHOICES.get(name)
+    return f"{name} is one of {', '.join(repr(one) for one in allowed)}." if allowed and value not in allowed else ""
+
+
+def matching(profiles: list[Known], vendor: str, model: str, firmware: str) -> list[Known]:
+    """Those that speak of this charger, the most general first: each may overrule those before it."""
+    found = [one for one in profiles if _fits(one.vendor, vendor) and _fits(one.model, model) and _fits(one.firmware, firmware)]
+    return sorted(found, key=lambda one: (bool(one.vendor) + bool(one.model) + bool(one.firmware), one.name))
+
+
+def _fits(pattern: str, value: str) -> bool:
+    return not pattern or fnmatchcase(value.strip().casefold(), pattern.strip().casefold())
+
+
+def resolve(profiles: list[Known], own: dict[str, Any]) -> Habits:
+    """The habits these profiles make, in their order, and the charger's own settings over them. What is wrong is left out.
+
+    Keys to be configured add up; every other setting is overruled.
+    """
+    told: dict[str, Any] = {}
+    configuration: dict[str, str] = {}
+    for settings in [*(one.settings for one in profiles), own]:
+        for name, value in settings.items() if isinstance(settings, dict) else ():
+            if _wrong(name, value):
+                continue
+            if name == "configuration":
+                configuration |= value
+            else:
+                told[name] = tuple(value) if isinstance(value, list) else value
+    if configuration:
+        told["configuration"] = tuple(sorted(configuration.items()))
+    return replace(STANDARD, **told)
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(name, default, help) of every setting, for the documents and the console."""
+    return [(one.name, repr(getattr(STANDARD, one.name)), HELP[one.name]) for one in fields(Habits)]
