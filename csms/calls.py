@@ -146,6 +146,8 @@ def state_of(action: str, response: dict[str, Any]) -> str:
         if status in call.effective:
             return CommandState.EFFECTIVE
         return CommandState.ACCEPTED if status in call.promised else CommandState.REJECTED
+    if "status" in _answer_schema(action).get("required", ()):
+        return CommandState.UNKNOWN  # what it lacks is the very answer: what becomes of it will show
     return call.without_status if response or call.may_be_empty else CommandState.UNKNOWN
 
 
@@ -159,6 +161,11 @@ def check(action: str, payload: dict[str, Any]) -> dict[str, Any]:
         known = ", ".join(schema.schema.get("properties", {})) or "no fields"
         raise ValidationError(f"{where}: {error.message[:200]} ({action} knows: {known})")
     return payload
+
+
+@cache
+def _answer_schema(action: str) -> dict[str, Any]:
+    return get_validator(MessageType.CallResult, action, "1.6").schema
 
 
 @cache

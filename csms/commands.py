@@ -5,6 +5,7 @@ because every process also polls the queued commands of all its chargers in one 
 `timeout_due` settles what was never answered. One command is in flight per charger.
 """
 
+import hashlib
 import uuid
 from datetime import datetime, timedelta
 from typing import Any
@@ -24,6 +25,8 @@ from voltaro.jobs import each
 OPEN = (CommandState.QUEUED, CommandState.SENT)
 # How long a command that nobody answered may still show its effect.
 EFFECT_S = 180
+# How long what a person asked waits for a charger that is not there.
+QUEUE_S = 300
 
 
 def request(
@@ -64,6 +67,46 @@ def request(
     audit.record("command.requested", command, trigger=trigger, after={"action": action, "charge_point": charge_point.pk})
     transaction.on_commit(lambda: wake(charge_point.pk))
     return command
+
+
+@transaction.atomic
+def ask(
+    charge_point: ChargePoint,
+    action: str,
+    payload: dict[str, Any],
+    *,
+    by: str = "",
+    trigger: str,
+    idempotency_key: str | None = None,
+    expires_in_s: int | None = None,
+    session: ChargingSession | None = None,
+    batch: CommandBatch | None = None,
+) -> Command:
+    """What a person, a program or a command line asks of a charger: checked as far as we can know, then queued.
+
+    `by` names who asks (the current actor when empty), `trigger` says where (console, api, manage ...). The same
+    `idempotency_key` of the same asker for the same charger is the same command. A charger that is not connected gets it when
+    it comes within `expires_in_s` (QUEUE_S unless told). Raises ValidationError with a sentence: nothing was asked then.
+    """
+    payload = calls.check(action, payload)
+    return request(
+        charge_point,
+        action,
+        payload,
+        trigger=trigger,
+        dedupe_key=_dedupe_key(by, charge_point, idempotency_key),
+        session=session,
+        requested_by=by,
+        expires_in_s=expires_in_s or QUEUE_S,
+        batch=batch,
+    )
+
+
+def _dedupe_key(by: str, charge_point: ChargePoint, idempotency_key: str | None) -> str | None:
+    if not idempotency_key:
+        return None
+    own = f"{by or actor.current().name}|{charge_point.pk}|{idempotency_key}"
+    return "asked:" + hashlib.sha256(own.encode()).hexdigest()
 
 
 def wake(charge_point_pk: int) -> None:

@@ -67,6 +67,7 @@ def test_another_chargers_command_waits_for_nobody(charger, ask, network):
     ask()
     charger.command()
     ganga = Charger(network.ganga_charger)
+    ganga.boot()
     commands.request(network.ganga_charger, "ClearCache", {}, trigger="test")
     assert ganga.command()[1] == "ClearCache"
 
@@ -104,29 +105,32 @@ def test_a_replaced_socket_is_given_no_command(charger, ask):
 
 # -- the answer ---------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize(
-    ("answer", "settled"),
+    ("action", "answer", "settled"),
     [
-        ([3, "{id}", {"status": "Accepted"}], "accepted"),
-        ([3, "{id}", {"status": "Scheduled"}], "accepted"),
-        ([3, "{id}", {"status": "Unlocked"}], "effective"),
-        ([3, "{id}", {"status": "Rejected"}], "rejected"),
-        ([3, "{id}", {"status": "NotSupported"}], "rejected"),
-        ([3, "{id}", {"status": {"odd": 1}}], "effective"),
-        ([3, "{id}", {"configurationKey": []}], "effective"),
-        ([3, "{id}", {}], "unknown"),
-        ([3, "{id}"], "unknown"),
-        ([4, "{id}", "NotSupported", "no", {}], "error"),
-        ([4, "{id}"], "error"),
+        ("Reset", [3, "{id}", {"status": "Accepted"}], "accepted"),
+        ("ChangeAvailability", [3, "{id}", {"status": "Scheduled"}], "accepted"),
+        ("UnlockConnector", [3, "{id}", {"status": "Unlocked"}], "effective"),
+        ("ChangeConfiguration", [3, "{id}", {"status": "Accepted"}], "effective"),
+        ("ChangeConfiguration", [3, "{id}", {"status": "RebootRequired"}], "accepted"),
+        ("Reset", [3, "{id}", {"status": "Rejected"}], "rejected"),
+        ("UnlockConnector", [3, "{id}", {"status": "NotSupported"}], "rejected"),
+        ("Reset", [3, "{id}", {"status": {"odd": 1}}], "unknown"),
+        ("GetConfiguration", [3, "{id}", {"configurationKey": []}], "effective"),
+        ("GetDiagnostics", [3, "{id}", {}], "accepted"),
+        ("Reset", [3, "{id}", {}], "unknown"),
+        ("Reset", [3, "{id}"], "unknown"),
+        ("Reset", [4, "{id}", "NotSupported", "no", {}], "error"),
+        ("Reset", [4, "{id}"], "error"),
     ],
 )
-def test_an_answer_settles_the_row(charger, ask, answer, settled):
-    command = ask()
+def test_an_answer_settles_the_row(charger, ask, action, answer, settled):
+    command = ask(action)
     charger.command()
     charger.raw(json.dumps(answer).replace("{id}", command.unique_id))
     assert state(command) == settled
     assert command.answered_at and bool(command.settled_at) == (settled not in ("accepted", "unknown"))
     assert AuditEntry.objects.filter(action=f"command.{settled}").count() == 1
-    assert OcppMessage.objects.filter(direction="IN", correlation_id=command.unique_id, action="Reset").count() == 1
+    assert OcppMessage.objects.filter(direction="IN", correlation_id=command.unique_id, action=action).count() == 1
 
 
 def test_B14_an_answer_to_another_chargers_command_is_nobodys(charger, ask, network):
@@ -209,12 +213,14 @@ def test_an_answer_after_the_end_is_kept_and_changes_no_state(charger, ask):
     assert state(command) == "expired" and command.response == {"status": "Accepted"}
 
 
-def test_accepted_is_all_one_hears_of_a_reset(charger, ask):
+def test_an_accepted_reset_that_never_happens_expires(charger, ask):
     command = ask("Reset")
     charger.accept(charger.command()[0])
-    clock.shift(60 + 181)
+    clock.shift(599)
+    assert commands.timeout_due(clock.now(), 10) == 0
+    clock.shift(2)
     assert commands.timeout_due(clock.now(), 10) == 1
-    assert state(command) == "effective"
+    assert state(command) == "expired"
 
 
 def test_a_line_that_breaks_leaves_it_unknown_and_it_is_not_sent_again(charger, ask):
