@@ -100,7 +100,11 @@ class AsyncChargerClient:
         """Call the server and return its answer; CallError when it answers with one, NoAnswer when it does not."""
         uid = uid or str(uuid.uuid4())
         await self.send(wire.call(uid, action, payload or {}))
-        frame = await self._wait(lambda: self._answers.pop(uid, None), timeout_s, f"no answer to {action}")
+        return await self.answer(uid, timeout_s=timeout_s)
+
+    async def answer(self, uid: str, *, timeout_s: float = 10) -> dict[str, Any]:
+        """The server's answer to the message of this id, however it was sent; CallError, NoAnswer as for `call`."""
+        frame = await self._wait(lambda: self._answers.pop(uid, None), timeout_s, f"no answer to {uid}")
         if frame.kind == wire.ERROR:
             raise CallError(frame.code, frame.description)
         return frame.payload

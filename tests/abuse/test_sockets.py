@@ -18,7 +18,7 @@ from websockets.exceptions import InvalidStatus
 from accounts.models import AuditEntry
 from csms.models import ChargePoint, ChargingSession, Connection, OcppMessage
 from csms.stations import add_charge_point
-from tests.abuse.conftest import basic
+from tests.server import basic
 from tests.simulate_client import CallError, ChargerClient, NoAnswer
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
@@ -472,7 +472,7 @@ def test_the_doors_own_clients_see_what_it_says(client):
 # -- below: frames that no library sends -----------------------------------------------------------------------------------
 def server_line(server, cp_id: str, key: str) -> socket.socket:
     """A WebSocket after its handshake, as a bare line."""
-    from tests.abuse.conftest import HANDSHAKE
+    from tests.server import HANDSHAKE
 
     line = socket.create_connection(("127.0.0.1", server.port), timeout=5)
     headers = {"Host": "x", **HANDSHAKE, **basic(cp_id, key)}
