@@ -116,6 +116,8 @@ def _object(schema: dict[str, Any]) -> Node:
             found = sub(given, f"{path}{key}.", out)
             if found is _MISSING:
                 _note(out, path, key, "not usable")
+            elif found == "" and key not in required:
+                _note(out, path, key, "empty")
             else:
                 result[key] = found
         for name in required:
@@ -135,7 +137,7 @@ def _array(schema: dict[str, Any], name: str) -> Node:
             _note(out, path, "", "single value where a list is due")
             value = [value]
         found = [one for given in value if (one := item(given, path, out)) is not _MISSING]
-        return found if len(found) >= fewest else _MISSING
+        return found if len(found) >= fewest and (found or not value) else _MISSING
 
     return node
 
