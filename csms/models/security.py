@@ -23,7 +23,10 @@ class SecurityEvent(Recorded):
 
     class Meta:
         ordering = ["-id"]
-        indexes = [models.Index(fields=["charge_point", "-id"], name="security_event_charge_point")]
+        indexes = [
+            models.Index(fields=["charge_point", "-id"], name="security_event_charge_point"),
+            models.Index(fields=["charge_point", "type", "-received_at"], name="security_event_same"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.charge_point}: {self.type}"
@@ -61,6 +64,7 @@ class ChargerCertificate(Audited):
             models.Index(fields=["charge_point", "-id"], name="certificate_charge_point"),
             models.Index(fields=["id"], condition=Q(state__in=["asked", "issued"]), name="certificate_due"),
             models.Index(fields=["sha256"], name="certificate_sha256"),
+            models.Index(fields=["not_after"], condition=Q(state="accepted"), name="certificate_renewal"),
         ]
 
     def __str__(self) -> str:

@@ -109,6 +109,8 @@ class ChargePoint(Audited):
     # While a key is being changed both open the door; the first connect with the new one makes it the only one.
     pending_credentials_hash = models.CharField(max_length=64, blank=True)
     pending_security_profile = models.PositiveSmallIntegerField(null=True, blank=True)
+    credentials_at = models.DateTimeField(null=True, blank=True, editable=False, help_text="Since when its key is the one it is.")
+    pending_since = models.DateTimeField(null=True, blank=True, editable=False, help_text="Of a new key or profile nobody has used yet.")
     certificate_name = models.CharField(
         max_length=64,
         blank=True,
@@ -138,6 +140,7 @@ class ChargePoint(Audited):
             models.Index(fields=["company", "cp_id"], name="charge_point_company"),
             # Not last_seen: it changes with every sign of life, and an indexed column makes each of those write every index.
             models.Index(fields=["online"], name="charge_point_online"),
+            models.Index(fields=["pending_since"], condition=Q(pending_since__isnull=False), name="charge_point_pending"),
         ]
 
     def __str__(self) -> str:
