@@ -25,6 +25,8 @@ class CommandBatch(Audited):
     action = models.CharField(max_length=50)
     payload = models.JSONField(default=dict, blank=True)
     requested_by = models.CharField(max_length=150, blank=True)
+    spread_s = models.PositiveIntegerField(default=0, help_text="Each is sent at a moment of its own within so many seconds.")
+    refused = models.JSONField(default=dict, blank=True, help_text="Chargers that were not asked (their number), and why.")
 
     class Meta:
         verbose_name_plural = "command batches"
@@ -58,6 +60,7 @@ class Command(Audited):
     secret = models.CharField(max_length=64, blank=True, editable=False)
     trigger = models.CharField(max_length=80, blank=True, help_text="Why it was asked.")
     requested_by = models.CharField(max_length=150, blank=True)
+    send_after = models.DateTimeField(null=True, blank=True, help_text="Not sent before this; empty: at once.")
     expires_at = models.DateTimeField(help_text="Not sent after this; once promised, its effect is not waited for longer.")
     epoch = models.PositiveIntegerField(null=True, blank=True)
     sent_at = models.DateTimeField(null=True, blank=True)
@@ -73,6 +76,13 @@ class Command(Audited):
             models.Index(fields=["charge_point", "id"], condition=Q(state="queued"), name="command_queued"),
             models.Index(fields=["charge_point", "-id"], name="command_charge_point"),
             models.Index(fields=["sent_at"], condition=Q(state="sent"), name="command_sent"),
+            # What may still show its effect: a boot, a status, a start asks for it.
+            models.Index(
+                fields=["charge_point", "action"],
+                condition=Q(state__in=["sent", "accepted", "timeout", "unknown"]),
+                name="command_effect",
+            ),
+            models.Index(fields=["requested_by", "-id"], condition=Q(batch__isnull=True), name="command_requested_by"),
             models.Index(fields=["expires_at"], condition=Q(state__in=["queued", "accepted", "timeout", "unknown"]), name="command_open"),
         ]
 
