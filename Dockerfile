@@ -20,8 +20,8 @@ ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 VOLTARO_EN
 USER voltaro
 EXPOSE 8000
 ENTRYPOINT ["tini", "--"]
-# --proxy-headers believes X-Forwarded-For: only a proxy that overwrites it (deploy/nginx.conf) may stand in front.
-CMD ["daphne", "-b", "0.0.0.0", "-p", "8000", "--proxy-headers", "--no-server-name", \
+# Not --proxy-headers: it believes anybody. Whose headers count is TRUSTED_PROXIES (voltaro/proxies.py).
+CMD ["daphne", "-b", "0.0.0.0", "-p", "8000", "--no-server-name", \
      "--websocket_timeout", "-1", "--websocket_connect_timeout", "60", "--ping-interval", "30", "--ping-timeout", "30", \
      "--application-close-timeout", "5", "voltaro.asgi:application"]
 HEALTHCHECK --interval=30s --timeout=10s --start-period=30s CMD ["python", "deploy/healthcheck.py", "http"]

@@ -15,6 +15,7 @@ from django.urls import re_path  # noqa: E402
 
 from csms import repair  # noqa: E402
 from csms.consumers import ChargerConsumer, LiveConsumer, NowhereConsumer  # noqa: E402
+from voltaro.proxies import TrustedProxies  # noqa: E402
 
 ocpp.messages.ASYNC_VALIDATION = False  # a thread hop per message costs more than the check
 repair.warm()
@@ -22,16 +23,18 @@ repair.warm()
 WebSocketProtocol.maxMessagePayloadSize = settings.MAX_FRAME_BYTES
 WebSocketProtocol.failByDrop = False
 
-application = ProtocolTypeRouter(
-    {
-        "http": http,
-        # No origin check and no cookies on the chargers' door: they bring odd Origins, and a key of their own.
-        "websocket": URLRouter(
-            [
-                re_path(r"^/*ocpp(?:/.*)?$", ChargerConsumer.as_asgi()),
-                re_path(r"^live/(?P<code>[A-Z0-9]{4,12})/$", LiveConsumer.as_asgi()),
-                re_path(r"", NowhereConsumer.as_asgi()),
-            ]
-        ),
-    }
+application = TrustedProxies(
+    ProtocolTypeRouter(
+        {
+            "http": http,
+            # No origin check and no cookies on the chargers' door: they bring odd Origins, and a key of their own.
+            "websocket": URLRouter(
+                [
+                    re_path(r"^/*ocpp(?:/.*)?$", ChargerConsumer.as_asgi()),
+                    re_path(r"^live/(?P<code>[A-Z0-9]{4,12})/$", LiveConsumer.as_asgi()),
+                    re_path(r"", NowhereConsumer.as_asgi()),
+                ]
+            ),
+        }
+    )
 )

@@ -4,6 +4,7 @@ Every name it reads stands in `.env.example`. None is required for the embedded 
 `bin/test` and `bin/manage` set DATABASE_URL and REDIS_URL themselves.
 """
 
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,13 @@ def _needed(name: str, why: str) -> str:
     if not value:
         raise ImproperlyConfigured(f"{name} is not set: {why}")
     return value
+
+
+def _networks(name: str, given: list[str]) -> list[IPv4Network | IPv6Network]:
+    try:
+        return [ip_network(one.strip()) for one in given]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name}: {error}. Write networks such as 10.0.0.0/8 or addresses, comma-separated.") from None
 
 
 DEBUG = env.bool("DEBUG", False)
@@ -264,6 +272,15 @@ if REFUND_SPEED not in ("optimum", "normal"):
     raise ImproperlyConfigured("REFUND_SPEED must be optimum or normal.")
 # The credentials of chargers are keyed hashes under this; changing it locks every charger out.
 CHARGER_KEY_PEPPER = env.str("CHARGER_KEY_PEPPER", "") or SECRET_KEY
+# How long a new key, or a higher security profile, may wait for its first use before a person is told.
+PENDING_KEY_DAYS = env.int("PENDING_KEY_DAYS", 7)
+# Networks of the proxies whose word on a client's address, TLS and certificate is believed (voltaro/proxies.py); nobody else's is.
+TRUSTED_PROXIES = _networks("TRUSTED_PROXIES", env.list("TRUSTED_PROXIES", default=[]))
+# Our own authority for chargers' certificates (csms/authority.py): its folder, and what its private keys are locked with.
+CHARGER_CA_DIR = env.str("CHARGER_CA_DIR", "")
+CHARGER_CA_PASSPHRASE = env.str("CHARGER_CA_PASSPHRASE", "")
+# The operator's name as it stands in the chargers' certificates (organisation) and their CpoName.
+CPO_NAME = env.str("CPO_NAME", "Voltaro")
 # Under VOLTARO_ENV=test only: a file holding the seconds by which the clock is moved forward.
 CLOCK_FILE = env.str("VOLTARO_CLOCK_FILE", "") if VOLTARO_ENV == "test" else ""
 
