@@ -17,7 +17,7 @@ from uuid import UUID
 
 from django.db import connection
 
-from csms import metering, sessions, stations
+from csms import faults, metering, sessions, stations
 from csms.events import Booted, Metered, StatusReported
 from csms.metering import Moved, Place
 from csms.models import ChargingSession
@@ -50,7 +50,7 @@ WITH moved AS (
 _STATUS = f"""
 WITH moved AS (
   UPDATE csms_connector SET status = %s, error_code = 'NoError', info = %s, vendor_error_code = %s, last_updated = %s, updated_at = %s
-  WHERE id = %s AND error_code IN ('', 'NoError') AND (last_updated IS NULL OR last_updated <= %s)
+  WHERE id = %s AND error_code IN ('', 'NoError') AND status <> 'Faulted' AND (last_updated IS NULL OR last_updated <= %s)
     AND EXISTS (SELECT 1 FROM csms_chargepoint WHERE id = %s AND epoch = %s)
   RETURNING id
 )
@@ -80,7 +80,7 @@ def booted(arrived: Arrived, said: Booted, now: datetime) -> bool:
 
 def status(arrived: Arrived, connector_id: UUID, said: StatusReported, now: datetime) -> bool:
     """A status without a fault on a connector without one; False: nothing was stored, go the ordinary way."""
-    if said.error_code != "NoError" or said.status == "Preparing":  # a plug may be what somebody's permit waits for
+    if faults.told(said) or said.status == "Preparing":  # a plug may be what somebody's permit waits for
         return False
     at = stations.status_time(said, now)
     told = [said.status, said.info[:200], said.vendor_error_code, at, now, connector_id, at, arrived.charge_point_pk, arrived.epoch]

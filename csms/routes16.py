@@ -6,7 +6,7 @@ A deed runs inside the transaction that also keeps the frame, and answers with t
 from datetime import datetime
 from typing import Any
 
-from csms import metering, ocpp16, permits, quick, quirks, starts, stations, tags
+from csms import metering, ocpp16, permits, quick, quirks, starts, stations, tags, vendors
 from csms.context import Changed, Context, Route, StopPlanned
 from csms.metering import Moved
 from csms.models import ChargePoint
@@ -132,8 +132,8 @@ def _stop(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], s
 
 
 def _data_transfer(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    # §4.3: no vendor is known yet, and an unknown one gets no data.
-    return ocpp16.write_data_transfer("UnknownVendorId"), ""
+    found = vendors.received(context.charge_point_pk, context.habits, said, now)
+    return ocpp16.write_data_transfer(found.status, found.data), found.note
 
 
 ROUTES: dict[str, Route] = {

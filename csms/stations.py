@@ -13,10 +13,10 @@ from django.db.models import F, QuerySet
 
 from accounts import audit
 from accounts.models import Company
-from csms import credentials, live, sessions
+from csms import credentials, faults, live, sessions
 from csms.events import Booted, StatusReported
 from csms.metering import Place
-from csms.models import ChargePoint, ChargerError, Connection, Connector, Registration, Station
+from csms.models import ChargePoint, Connection, Connector, Registration, Station
 from voltaro.jobs import each, ring
 
 MAX_CONNECTORS = 20
@@ -133,10 +133,11 @@ def connector(cp_id: str, number: int) -> Connector:
 
 _STATUS = """
 UPDATE csms_connector AS now SET status = %s, error_code = %s, info = %s, vendor_error_code = %s, last_updated = %s, updated_at = %s
-FROM (SELECT id, error_code, last_updated FROM csms_connector WHERE charge_point_id = %s AND connector_id = %s FOR NO KEY UPDATE) AS before
+FROM (SELECT id, error_code, status, last_updated FROM csms_connector
+  WHERE charge_point_id = %s AND connector_id = %s FOR NO KEY UPDATE) AS before
 WHERE now.id = before.id AND (before.last_updated IS NULL OR before.last_updated <= %s)
   AND EXISTS (SELECT 1 FROM csms_chargepoint WHERE id = %s AND epoch = %s)
-RETURNING now.code, before.error_code"""
+RETURNING now.code, before.error_code NOT IN ('', 'NoError') OR before.status = 'Faulted'"""
 
 
 def status(charge_point_pk: int, cp_id: str, epoch: int, said: StatusReported, now: datetime) -> tuple[str, str]:
@@ -149,7 +150,7 @@ def status(charge_point_pk: int, cp_id: str, epoch: int, said: StatusReported, n
         mine = ChargePoint.objects.filter(pk=charge_point_pk, epoch=epoch)
         if not mine.update(status=said.status, error_code=said.error_code, last_updated=now, last_seen=now):
             return "", REPLACED
-        _remember_error(charge_point_pk, said, now)
+        faults.remember(charge_point_pk, said, now)
         return "", ""
     if said.connector_no > MAX_CONNECTORS:
         return "", f"connector {said.connector_no} is more than a charger has"
@@ -166,33 +167,15 @@ def status(charge_point_pk: int, cp_id: str, epoch: int, said: StatusReported, n
                 return "", "older than the status we hold"
             cursor.execute(_STATUS, told)
             found = cursor.fetchone()
-    code, old_error = found
-    if said.error_code != "NoError" or old_error not in ("", "NoError"):
-        _remember_error(charge_point_pk, said, now)
+    code, was_faulty = found
+    if faults.told(said) or was_faulty:
+        faults.remember(charge_point_pk, said, now)
     return code, ""
 
 
 def status_time(said: StatusReported, now: datetime) -> datetime:
     """When it was so: the charger's word, unless its clock is an hour off."""
     return said.at if said.at and abs((now - said.at).total_seconds()) <= 3600 else now
-
-
-def _remember_error(charge_point_pk: int, said: StatusReported, now: datetime) -> None:
-    still_open = ChargerError.objects.filter(charge_point_id=charge_point_pk, connector_no=said.connector_no, resolved_at__isnull=True)
-    if said.error_code in ("", "NoError"):
-        still_open.update(resolved_at=now)
-        return
-    same = {"error_code": said.error_code, "vendor_error_code": said.vendor_error_code}
-    if not still_open.filter(**same).exists():
-        ChargerError.objects.create(
-            charge_point_id=charge_point_pk,
-            connector_no=said.connector_no,
-            status=said.status,
-            info=said.info[:200],
-            vendor_id=said.vendor_id[:255],
-            reported_at=now,
-            **same,
-        )
 
 
 # -- connections: who owns which charger ----------------------------------------------------------------------------

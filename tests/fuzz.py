@@ -18,8 +18,10 @@ ACTIONS = (
 # What the server itself may ask: a charger that sends them is mistaken, and still gets an answer.
 STRANGE_ACTIONS = ("RemoteStartTransaction", "GetConfiguration", "FooBar", "__class__", "", "heartbeat", "Boot\x00Notification", "Ж" * 60)
 TEXTS = (
-    "", " ", "0", "-1", "Available", "charging", "NoError", "Wh", "kWh", "\x00", "\u202e", "\ud800", "é" * 30, "A" * 300, "<script>alert(1)</script>",
-    "'; DROP TABLE x;--", "=1+1", "%s%n", "\r\nfake log line", "😀" * 10, "Transaction.Begin", "Energy.Active.Import.Register", "NaN", "1e999",
+    "", " ", "0", "-1", "Available", "charging", "NoError", "Wh", "kWh", "\x00", "\u202e", "\ud800", "é" * 30, "A" * 300,
+    "<script>alert(1)</script>",
+    "'; DROP TABLE x;--", "=1+1", "%s%n", "\r\nfake log line", "😀" * 10, "Transaction.Begin", "Energy.Active.Import.Register", "NaN",
+    "1e999",
     "12,5", "   3.2", "2026-11-21T10:00:00Z", "222222017-01-01T00:00:00Z", "2026-00-10T00:00:00Z", "9999-12-31T23:59:59+14:00",
     "0001-01-01T00:00:00-14:00", "1970-01-01T00:00:00Z", "2026-11-21 10:00", "2026-02-30T00:00:00Z",
 )  # fmt: skip

@@ -56,7 +56,7 @@ def _answer(charger, raw):
 
 def _pages(rows):
     """Every list of the console with its newest rows, and the pages of these chargers."""
-    for model, model_admin in admin.site._registry.items():
+    for model in admin.site._registry:
         name = f"{model._meta.app_label}_{model._meta.model_name}"
         yield reverse(f"admin:{name}_changelist")
         for pk in model._default_manager.order_by("-pk").values_list("pk", flat=True)[:5]:
