@@ -5,6 +5,7 @@ OCPP-J 1.6 §4: [2, id, action, payload], [3, id, payload], [4, id, code, descri
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,11 @@ CALL, CALLRESULT, CALLERROR = 2, 3, 4
 MAX_DEPTH = 16
 _ID = re.compile(r'^\s*\[\s*"?[2-4]"?\s*,\s*("(?:[^"\\]{0,36})"|-?\d{1,19})')
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# Where one frame may end and the next begin: no JSON has this outside a text.
+_NEXT_FRAME = re.compile(rb"\]\s*\[\s*[\"']?[2-4]")
+_LIST_OF_FRAMES = re.compile(rb"\s*\[\s*\[\s*[\"']?[2-4]")
+FRAMES_AT_ONCE = 50
+_BETWEEN = " \t\r\n\x00,;"
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -61,6 +67,34 @@ def clean_json(value: Any) -> Any:
     if isinstance(value, dict):
         return {clean(key): clean_json(one) for key, one in value.items()}
     return value
+
+
+def split(raw: bytes) -> list[bytes]:
+    """The frames in one WebSocket message: nearly always that one; some firmware writes several into it, or a list of them (Q40)."""
+    if _NEXT_FRAME.search(raw):
+        found: list[bytes] = []
+        rest = raw.decode("utf-8-sig", "surrogateescape").lstrip()
+        while rest and len(found) < FRAMES_AT_ONCE:
+            try:
+                value, end = _DECODER.raw_decode(rest)
+            except (ValueError, RecursionError):
+                value, end = [], len(rest)  # the last one is torn: it is answered as such
+            if not isinstance(value, list):
+                return [raw]
+            found.append(rest[:end].encode("utf-8", "surrogateescape"))
+            rest = rest[end:].lstrip(_BETWEEN)
+        return [*found, *([rest.encode("utf-8", "surrogateescape")] if rest else [])] if len(found) > 1 else [raw]
+    if _LIST_OF_FRAMES.match(raw) and not _too_deep(text := raw.decode("utf-8-sig", "replace")):
+        value = _loads(text, [])
+        if isinstance(value, list) and len(value) <= FRAMES_AT_ONCE and all(isinstance(one, list) for one in value):
+            return [json.dumps(one).encode() for one in value]
+    return [raw]
+
+
+def torn(raw: bytes) -> bool:
+    """Whether this looks like the first part of a frame whose rest comes in another WebSocket message (Q40)."""
+    text = raw.strip(_BETWEEN.encode())
+    return text.startswith(b"[") and not text.endswith(b"]")
 
 
 def read(raw: bytes) -> Frame | Unreadable:
@@ -127,10 +161,10 @@ def call(unique_id: str, action: str, payload: dict[str, Any]) -> str:
 
 
 def _loads(text: str, notes: list[str]) -> Any:
-    for repair, note in ((None, ""), (_fill_blanks, "a value was missing"), (_close_brackets, "brackets were missing")):
+    """The JSON value, as it is or as it must have been meant; None when neither can be seen."""
+    for repair, note in _REPAIRS:
         try:
-            candidate = repair(text) if repair else text
-            loaded = json.loads(candidate, parse_constant=lambda _: None, parse_int=_bounded_int, parse_float=_bounded_float)
+            loaded = _DECODER.decode(repair(text) if repair else text)
         except (ValueError, RecursionError):
             continue
         if note:
@@ -140,8 +174,14 @@ def _loads(text: str, notes: list[str]) -> Any:
 
 
 def _fill_blanks(text: str) -> str:
-    """`"transactionId":,` in every MeterValues of one model."""
-    return re.sub(r":\s*(?=[,}\]])", ":null", text)
+    """`"transactionId":,` in every MeterValues of one model; a comma too many before a bracket."""
+    return re.sub(r",(?=\s*[}\]])", "", re.sub(r":\s*(?=[,}\]])", ":null", text))
+
+
+def _first_value(text: str) -> str:
+    """What stands behind a whole frame (a NUL, a bracket too many) is none of it."""
+    start = len(text) - len(text.lstrip())
+    return text[start : _DECODER.raw_decode(text, start)[1]]
 
 
 def _close_brackets(text: str) -> str:
@@ -183,6 +223,16 @@ def _bounded_int(text: str) -> int | None:
 def _bounded_float(text: str) -> float | None:
     value = float(text)
     return value if abs(value) < 1e300 else None
+
+
+# Control characters inside texts are taken (and removed by `clean`): firmware in C leaves them there.
+_DECODER = json.JSONDecoder(parse_constant=lambda _: None, parse_int=_bounded_int, parse_float=_bounded_float, strict=False)
+_REPAIRS: tuple[tuple[Callable[[str], str] | None, str], ...] = (
+    (None, ""),
+    (_first_value, "more after its end"),
+    (_fill_blanks, "a value was missing"),
+    (_close_brackets, "brackets were missing"),
+)
 
 
 def _int(value: Any) -> int | None:

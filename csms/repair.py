@@ -7,6 +7,7 @@ fields removed. What was changed is noted. What is missing all the same is for t
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
@@ -25,8 +26,27 @@ ENUM_FALLBACK = {
     "format": None,
     "unit": None,
 }
-ENUM_ALIASES = {"celcius": "Celsius", "celsius": "Celsius"}
+ENUM_ALIASES = {
+    "celcius": "Celsius",
+    "celsius": "Celsius",
+    "hz": "Hertz",
+    "%": "Percent",
+    "energy": "Energy.Active.Import.Register",
+    "energy.active.import": "Energy.Active.Import.Register",
+    "power": "Power.Active.Import",
+    "power.active": "Power.Active.Import",
+    "current": "Current.Import",
+    "stateofcharge": "SoC",
+}
+# Units the standard does not have, as the one it has and a factor (Q114).
+UNITS = {
+    "MWh": ("Wh", 1e6), "mWh": ("Wh", 1e-3), "MW": ("W", 1e6), "mW": ("W", 1e-3), "ma": ("A", 1e-3), "da": ("A", 0.1), "ka": ("A", 1e3),
+    "mv": ("V", 1e-3), "kv": ("V", 1e3), "watt": ("W", 1), "watts": ("W", 1), "amp": ("A", 1), "amps": ("A", 1), "ampere": ("A", 1),
+    "volt": ("V", 1), "volts": ("V", 1),
+}  # fmt: skip
+_PHASE = re.compile(r"[.\-_ ](L[123](?:-N|-L[123])?|N)", re.IGNORECASE)
 _MISSING = object()
+_QUOTES = " \t\r\n\"'"
 
 
 @dataclass
@@ -39,6 +59,8 @@ class Repaired:
 
 
 Node = Callable[[Any, str, Repaired], Any]
+# Before its fields are looked at one by one, because they must be read together.
+Before = Callable[[dict[str, Any], str, Repaired], dict[str, Any] | None]
 
 
 def repair(version: str, action: str, payload: dict[str, Any]) -> Repaired:
@@ -78,7 +100,7 @@ def warm(version: str = "1.6") -> None:
 def _build(schema: dict[str, Any], name: str) -> Node:
     kind = schema.get("type")
     if kind == "object":
-        return _object(schema)
+        return _object(schema, _sample if name == "sampledValue" else None)
     if kind == "array":
         return _array(schema, name)
     if kind == "integer":
@@ -92,13 +114,15 @@ def _build(schema: dict[str, Any], name: str) -> Node:
     return _string(schema.get("maxLength"))
 
 
-def _object(schema: dict[str, Any]) -> Node:
+def _object(schema: dict[str, Any], before: Before | None = None) -> Node:
     properties = {name: _build(sub, name) for name, sub in schema.get("properties", {}).items()}
     by_lower = {name.lower(): name for name in properties}
     required = tuple(schema.get("required", ()))
 
     def node(value: Any, path: str, out: Repaired) -> Any:
         if not isinstance(value, dict):
+            return _MISSING
+        if before is not None and (value := before(value, path, out)) is None:
             return _MISSING
         result: dict[str, Any] = {}
         for key, given in value.items():
@@ -221,23 +245,47 @@ def _enum(values: list[str], name: str) -> Node:
     def node(value: Any, path: str, out: Repaired) -> Any:
         if isinstance(value, str) and value in allowed:
             return value
-        text = (_text(value) or "").strip().strip('"')
+        text = (_text(value) or "").strip(_QUOTES)
         if (found := by_lower.get(text.lower())) is not None:
             _note(out, path, "", f"{text[:30]!r} read as {found}")
             return found
-        if name == "measurand" and (base := _measurand_of_phase(text, allowed)):
-            _note(out, path, "", f"{text[:40]!r} read as {base}")
-            return base
         _note(out, path, "", f"{text[:40]!r} is not in the standard")
         return fallback if fallback is not None else _MISSING
 
     return node
 
 
-def _measurand_of_phase(text: str, allowed: frozenset[str]) -> str | None:
-    """`Power.Active.Import.L1`: the phase belongs in its own field."""
-    base, _, tail = text.rpartition(".")
-    return base if base in allowed and tail in ("L1", "L2", "L3", "N") else None
+def _sample(value: dict[str, Any], path: str, out: Repaired) -> dict[str, Any] | None:
+    """One sampledValue: a phase in the measurand's name, a unit that must be converted. None: it measures what nobody knows."""
+    measurand, unit = value.get("measurand"), value.get("unit")
+    if isinstance(measurand, str) and measurand not in _measurands():
+        text = measurand.strip(_QUOTES)
+        if (phase := _PHASE.search(text)) and phase.end() == len(text):  # `Power.Active.Import.L1` (Q34, Q111)
+            _note(out, path, "measurand", f"{text[:40]!r}: the phase taken out")
+            text = text[: phase.start()]
+            value = {**value, "measurand": text, "phase": value.get("phase") or phase[1].upper()}
+        if text.lower() not in _measurands_in_any_case():
+            # Without its measurand it would be read as the register (Q110), which it is not.
+            _note(out, path, "measurand", f"{text[:40]!r} is not in the standard: left out")
+            return None
+    if isinstance(unit, str) and (known := UNITS.get(unit.strip(_QUOTES)) or UNITS.get(unit.strip(_QUOTES).lower())):
+        number = _as_number(value.get("value"))
+        if number is not None:
+            _note(out, path, "unit", f"{unit[:20]} read as {known[0]}")
+            value = {**value, "unit": known[0], "value": repr(round(number * known[1], 6)).removesuffix(".0")}
+    return value
+
+
+@cache
+def _measurands() -> frozenset[str]:
+    meter_value = json.loads((_folder("1.6") / "MeterValues.json").read_text(encoding="utf-8-sig"))["properties"]["meterValue"]["items"]
+    return frozenset(meter_value["properties"]["sampledValue"]["items"]["properties"]["measurand"]["enum"])
+
+
+@cache
+def _measurands_in_any_case() -> frozenset[str]:
+    known = _measurands()
+    return frozenset(one.lower() for one in known) | {alias for alias, meant in ENUM_ALIASES.items() if meant in known}
 
 
 def _note(out: Repaired, path: str, key: Any, what: str) -> None:
