@@ -47,6 +47,7 @@ class ChargerUpload(Audited):
         indexes = [
             models.Index(fields=["charge_point", "-id"], name="upload_charge_point"),
             models.Index(fields=["expires_at"], condition=Q(state__in=["requested", "uploading"]), name="upload_open"),
+            models.Index(fields=["received_at"], condition=~Q(file=""), name="upload_stored"),
         ]
 
     def __str__(self) -> str:
