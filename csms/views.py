@@ -1,6 +1,5 @@
-"""The network's pages in the operator's console: all chargers, one charger, a frame, a session's curve, and the Stop button."""
+"""The network's pages in the operator's console: all chargers, one charger, a session's curve, and the Stop button."""
 
-import json
 from datetime import timedelta
 from typing import Any
 
@@ -93,15 +92,6 @@ def charger_live(request: HttpRequest, pk: int) -> HttpResponse:
 @require_safe
 @never_cache
 @console_page
-def frame(request: HttpRequest, pk: int) -> HttpResponse:
-    """One frame as text: indented when it is JSON, as it came when it is not."""
-    message = get_object_or_404(OcppMessage.objects.visible_to(request.user), pk=pk)
-    return HttpResponse(pretty(message), content_type="text/plain; charset=utf-8")
-
-
-@require_safe
-@never_cache
-@console_page
 def curve(request: HttpRequest, pk: int) -> JsonResponse:
     """A session's power and energy, for the chart."""
     return JsonResponse(charts.curve(get_object_or_404(ChargingSession.objects.visible_to(request.user), pk=pk)))
@@ -123,14 +113,6 @@ def stop(request: HttpRequest, pk: int) -> HttpResponse:
     if not url_has_allowed_host_and_scheme(back, allowed_hosts={request.get_host()}):
         back = reverse("csms:charger", args=[session.charge_point_id])
     return redirect(back)
-
-
-def pretty(message: OcppMessage) -> str:
-    """A frame for people's eyes."""
-    try:
-        return json.dumps(json.loads(bytes(message.raw)), indent=2, ensure_ascii=False)
-    except (ValueError, RecursionError):
-        return message.text
 
 
 # -- helpers ------------------------------------------------------------------------------------------------

@@ -58,7 +58,7 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
     (
         "Log",
         [
-            ("Frames", "lan", "csms.OcppMessage", ""),
+            ("Messages", "lan", "csms:messages", ""),
             ("Webhooks", "webhook", "billing.WebhookEvent", ""),
             ("Connections", "cable", "csms.Connection", ""),
             ("Audit", "history", "accounts.AuditEntry", ""),

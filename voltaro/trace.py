@@ -15,6 +15,7 @@ from accounts.doors import console_page, may_operate
 from accounts.models import AuditEntry
 from billing import rider
 from billing.models import JournalEntry, QRPayment, Refund
+from csms import message_log
 from csms.models import ChargingSession, Command, OcppMessage
 from csms.templatetags.console import kwh
 from voltaro import clock
@@ -117,12 +118,8 @@ def _frames(row: ChargingSession, payment: QRPayment | None) -> list[Moment]:
     """The charger's frames from shortly before the payment to a minute after the end, without the chatter."""
     since = min(row.started_at, payment.heard_at if payment else row.started_at) - timedelta(seconds=10)
     until = (row.ended_at or clock.now()) + timedelta(minutes=1)
-    frames = (
-        OcppMessage.objects.filter(charge_point_id=row.charge_point_id, at__gte=since, at__lte=until)
-        .exclude(action__in=CHATTER)
-        .defer("raw")
-        .order_by("id")[:MOST_FRAMES]
-    )
+    frames = message_log.between(OcppMessage.objects.filter(charge_point=row.charge_point_id), since, until)
+    frames = frames.exclude(action__in=CHATTER).defer("raw").order_by("id")[:MOST_FRAMES]
     words = {2: "", 3: " answered", 4: " answered with an error", 0: " (unreadable)"}
     return [
         Moment(f.at, f"frame {f.direction}", f"{f.action or 'Frame'}{words.get(f.message_type, '')}", f.correlation_id, frame=f)

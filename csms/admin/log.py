@@ -5,13 +5,14 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.paginator import InfinitePaginator
 
 from accounts.filters import ScopedRelatedFilter
 from accounts.scoped_admin import ReadOnlyAdmin
+from csms import log_views
 from csms.models import (
     ChargerError,
     ChargingSession,
@@ -22,7 +23,6 @@ from csms.models import (
     SignalQuality,
 )
 from csms.templatetags.console import kwh
-from csms.views import pretty
 
 
 def _as_json(value: Any) -> str:
@@ -110,32 +110,15 @@ class MeterReadingAdmin(ReadOnlyAdmin):
 
 @admin.register(OcppMessage)
 class OcppMessageAdmin(ReadOnlyAdmin):
-    """Every frame. Read from the end; search is exact, because a scan of all frames would take minutes."""
+    """Every frame. The list and the row are the message log's own pages, which bound what they look through."""
 
-    list_display = ["at", "charge_point", "direction", "action", "kind", "correlation_id", "duration", "note"]
-    list_filter = ["direction", "message_type", "action", "at"]
-    list_select_related = ["charge_point"]
-    search_fields = ["=correlation_id", "=charge_point__cp_id"]
-    search_help_text = "A correlation id or a charger, exactly."
-    paginator = InfinitePaginator
-    fields = ["at", "charge_point", "direction", "action", "kind", "correlation_id", "duration", "epoch", "note", "frame"]
-    readonly_fields = ["kind", "duration", "frame"]
-    kinds = {2: "Call", 3: "Answer", 4: "Error", 0: "Unreadable"}
+    def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
+        return log_views.messages(request)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return super().get_queryset(request).defer("raw")
-
-    @admin.display(description="Kind", ordering="message_type")
-    def kind(self, row: OcppMessage) -> str:
-        return self.kinds.get(row.message_type, str(row.message_type))
-
-    @admin.display(description="Took")
-    def duration(self, row: OcppMessage) -> str:
-        return "–" if row.duration_ms is None else f"{row.duration_ms} ms"
-
-    @admin.display(description="Frame")
-    def frame(self, row: OcppMessage) -> str:
-        return format_html('<pre class="vt-json">{}</pre>', pretty(row))
+    def change_view(self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: Any = None) -> HttpResponse:
+        if not object_id.isdecimal():
+            raise Http404
+        return log_views.message(request, int(object_id))
 
 
 @admin.register(Command)

@@ -1,0 +1,253 @@
+"""The message log, read: frames of a stretch of time, each with its answer or its request. The table may hold a hundred million.
+
+Its two useful orders are by id and by charger and id; ids grow with time. So a stretch of time is first made a stretch of
+ids (`ids_between`), and nothing outside it is touched. There is no index by time worth asking: the BRIN on `at` is as
+long as the table and knows nothing of the newest pages until they are summarized, and min(id) under a condition on `at`
+walks the table from its beginning.
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+from django.db import OperationalError, connection, transaction
+from django.db.models import BinaryField, BooleanField, DateTimeField, ExpressionWrapper, F, Func, QuerySet, Value
+from django.db.models.functions import Length
+
+from csms.message_search import KINDS, Search
+from csms.models import Direction, OcppMessage
+
+PAGE = 100
+# A frame's row may be written later than the frame was said, by as long as the database was away.
+DISORDER = timedelta(minutes=2)
+LIST_S = 6
+CALLS, ANSWERS = (2, 0), (3, 4)
+COLUMNS = (
+    "direction", "correlation_id", "message_type", "action", "note", "duration_ms", "epoch", "at", "charge_point",
+    "charge_point__cp_id",
+)  # fmt: skip
+
+
+class TooMuch(Exception):
+    """The database was stopped looking: the stretch is too long for what is looked for in it."""
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """A request and its answer; either may be missing. `frame` is the one that stands for it in a list."""
+
+    frame: OcppMessage
+    request: OcppMessage | None
+    answer: OcppMessage | None
+
+    @property
+    def asked_by_us(self) -> bool:
+        """Whoever sent the request; of an answer alone, the other side."""
+        return (self.request.direction if self.request else _other(self.frame.direction)) == Direction.OUT
+
+    @property
+    def took_ms(self) -> int | None:
+        if self.answer is None:
+            return None
+        if self.answer.duration_ms is not None or self.request is None:
+            return self.answer.duration_ms
+        return max(0, round((self.answer.at - self.request.at).total_seconds() * 1000))
+
+    @property
+    def action(self) -> str:
+        return self.frame.action or (self.answer.action if self.answer else "")
+
+    @property
+    def failed(self) -> bool:
+        return self.answer is not None and self.answer.message_type == 4
+
+    @property
+    def unreadable(self) -> bool:
+        return self.request is not None and self.request.message_type == 0
+
+    @property
+    def notes(self) -> list[str]:
+        return [frame.note for frame in (self.request, self.answer) if frame and frame.note]
+
+
+@dataclass(frozen=True)
+class Page:
+    """A hundred frames as exchanges, the newest first; `older`, `newer`: the id to go on from, if there is more."""
+
+    exchanges: list[Exchange]
+    older: int | None = None
+    newer: int | None = None
+
+
+def page(search: Search, user: Any, *, before: int | None = None, after: int | None = None) -> Page:
+    """The newest frames of a search, or those older than id `before`, or newer than id `after`. Raises TooMuch."""
+    with bounded(LIST_S):
+        rows = selected(search, user)
+        listed = light(rows.filter(pk__gt=after).order_by("pk") if after else rows.order_by("-pk"))
+        listed = listed.filter(pk__lt=before) if before else listed
+        found = list(listed[: PAGE + 1])
+        more, found = len(found) > PAGE, found[:PAGE]
+        if after:
+            found.reverse()
+        exchanges = list(_told_once(found, rows))
+    if not found:
+        return Page([])
+    older = found[-1].pk if more or after else None
+    newer = found[0].pk if before or (after and more) else None
+    return Page(exchanges, older, newer)
+
+
+def exchange(frame: OcppMessage) -> Exchange:
+    """The one that this frame belongs to."""
+    return exchanges_of([frame])[frame.pk]
+
+
+def exchanges_of(found: list[OcppMessage]) -> dict[int, Exchange]:
+    """By each frame's id, the exchange it belongs to; three queries however many there are."""
+    partner_of = _partners(found)
+    known = {frame.pk: frame for frame in found}
+    missing = set(partner_of.values()) - set(known)
+    known |= {frame.pk: frame for frame in light(OcppMessage.objects.filter(pk__in=missing))} if missing else {}
+    told = {}
+    for frame in found:
+        partner = known.get(partner_of.get(frame.pk, 0))
+        request, answer = (frame, partner) if frame.message_type in CALLS else (partner, frame)
+        told[frame.pk] = Exchange(frame, request, answer)
+    return told
+
+
+def selected(search: Search, user: Any) -> QuerySet[OcppMessage]:
+    """The frames of a search that this person may see; asks for the bounds first."""
+    rows = between(OcppMessage.objects.visible_to(user), search.since, search.until)
+    if search.charge_point:
+        rows = rows.filter(charge_point=search.charge_point)
+    for name in ("action", "direction", "correlation_id"):
+        if value := getattr(search, name):
+            rows = rows.filter(**{name: value})
+    if search.kind:
+        rows = rows.filter(message_type=KINDS[search.kind][0])
+    if search.notes:
+        rows = rows.exclude(note="")
+    if search.text:
+        rows = rows.filter(_Contains(Value(search.text.encode(), output_field=BinaryField()), F("raw")))
+        if not search.tags:
+            rows = rows.exclude(_BearsTag(F("raw")))
+    return rows
+
+
+def between(rows: QuerySet[OcppMessage], since: datetime, until: datetime | None) -> QuerySet[OcppMessage]:
+    """Frames said in a stretch of time (`until` excluded; None: to this day), found by their ids."""
+    first, beyond = ids_between(since, until)
+    # "+ 0": on its own `at` the planner would ask the BRIN besides, and read its whole length for nothing.
+    rows = rows.filter(pk__gte=first).alias(said_at=ExpressionWrapper(F("at") + Value(timedelta(0)), DateTimeField()))
+    rows = rows.filter(said_at__gte=since)
+    return rows if until is None else rows.filter(pk__lt=beyond, said_at__lt=until)
+
+
+# Halving the ids, as one looks up a word: thirty rows read by their key, whatever the table holds.
+_IDS = """
+WITH RECURSIVE near(n, moment, low, high) AS (
+  SELECT w.n, w.moment, (SELECT min(id) FROM csms_ocppmessage), (SELECT max(id) FROM csms_ocppmessage) + 1
+  FROM unnest(%s::timestamptz[]) WITH ORDINALITY AS w(moment, n)
+  UNION ALL
+  SELECT near.n, near.moment,
+    CASE WHEN m.at < near.moment THEN m.id + 1 ELSE near.low END,
+    CASE WHEN m.at < near.moment THEN near.high ELSE (near.low + near.high) / 2 END
+  FROM near CROSS JOIN LATERAL (
+    SELECT id, at FROM csms_ocppmessage WHERE id >= (near.low + near.high) / 2 ORDER BY id LIMIT 1
+  ) m
+  WHERE near.low < near.high
+)
+SELECT max(low) FROM near GROUP BY n ORDER BY n"""
+
+
+def ids_between(since: datetime, until: datetime | None) -> tuple[int, int]:
+    """The first id said at `since` or later, and the first beyond `until`, both padded by DISORDER; (1, 0) of an empty table."""
+    with connection.cursor() as cursor:
+        cursor.execute(_IDS, [[since - DISORDER, (until or since) + DISORDER]])
+        (first,), (beyond,) = cursor.fetchall()
+    return (first, beyond) if first is not None else (1, 0)
+
+
+def light(rows: QuerySet[OcppMessage]) -> QuerySet[OcppMessage]:
+    """Everything of a frame but its bytes, of which only the size: fifty may be megabytes."""
+    return rows.select_related("charge_point").only(*COLUMNS).annotate(size=Length("raw"))
+
+
+@contextmanager
+def bounded(seconds: int) -> Iterator[None]:
+    """What is asked inside may take so long each. Raises TooMuch when it takes longer."""
+    try:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{seconds}s"])
+            yield
+    except OperationalError as error:
+        if isinstance(error.__cause__, psycopg.errors.QueryCanceled):
+            raise TooMuch from error
+        raise
+
+
+class _Contains(Func):
+    """Whether the second, a frame's bytes, holds the first."""
+
+    template, arg_joiner, output_field = "(position(%(expressions)s) > 0)", "::bytea in ", BooleanField()
+
+
+class _BearsTag(Func):
+    """Whether a frame names a tag, however it is written."""
+
+    output_field = BooleanField()
+    template = r"""(encode(%(expressions)s, 'escape') ~* 'id_?(tag|token)["'']?\s*[:=]|\\u00')"""
+
+
+# An answer follows its request, but for one: what we ask is written a moment after it left, so that a quick charger's
+# answer may stand before it. We say how long our answers took: of a request that came twice, each has its own.
+_PARTNERS = """
+SELECT f.id, m.id FROM unnest(%s::bigint[]) AS asked(id) JOIN csms_ocppmessage f ON f.id = asked.id
+CROSS JOIN LATERAL (
+  SELECT near.id FROM (
+    (SELECT id, direction, correlation_id, message_type, duration_ms, at FROM csms_ocppmessage
+     WHERE charge_point_id = f.charge_point_id AND id < f.id ORDER BY id DESC
+     LIMIT CASE WHEN f.message_type IN (3, 4) THEN 300 WHEN f.direction = 'OUT' THEN 20 ELSE 0 END)
+    UNION ALL
+    (SELECT id, direction, correlation_id, message_type, duration_ms, at FROM csms_ocppmessage
+     WHERE charge_point_id = f.charge_point_id AND id > f.id ORDER BY id
+     LIMIT CASE WHEN f.message_type IN (2, 0) THEN 300 WHEN f.direction = 'IN' THEN 20 ELSE 0 END)
+  ) near
+  CROSS JOIN LATERAL (
+    SELECT CASE WHEN f.message_type IN (3, 4) THEN f.at - near.at ELSE near.at - f.at END AS took,
+      CASE WHEN f.direction = 'OUT' AND f.message_type IN (3, 4) THEN f.duration_ms
+           WHEN near.direction = 'OUT' AND near.message_type IN (3, 4) THEN near.duration_ms END AS said_ms
+  ) t
+  WHERE near.correlation_id = f.correlation_id AND near.direction <> f.direction
+    AND (near.message_type IN (3, 4)) <> (f.message_type IN (3, 4))
+    AND (t.said_ms IS NULL OR abs(extract(epoch FROM t.took) * 1000 - t.said_ms) <= 5)
+  LIMIT 1
+) m"""
+
+
+def _partners(found: list[OcppMessage]) -> dict[int, int]:
+    """By a frame's id the id of the frame that answers it, or that it answers; a bounded look around each."""
+    with connection.cursor() as cursor:
+        cursor.execute(_PARTNERS, [[frame.pk for frame in found]])
+        return dict(cursor.fetchall())
+
+
+def _told_once(found: Iterable[OcppMessage], rows: QuerySet[OcppMessage]) -> Iterator[Exchange]:
+    """Each exchange where its request stands, if that is among what is looked for; else where its answer stands."""
+    told = exchanges_of(list(found))
+    here = set(told)
+    asked = {one.request.pk for one in told.values() if one.request and one.request is not one.frame}
+    elsewhere = set(rows.filter(pk__in=asked - here).values_list("pk", flat=True)) if asked - here else set()
+    for frame in found:
+        one = told[frame.pk]
+        if one.request is None or one.request is one.frame or one.request.pk not in here | elsewhere:
+            yield one
+
+
+def _other(direction: str) -> str:
+    return Direction.OUT if direction == Direction.IN else Direction.IN

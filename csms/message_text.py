@@ -1,0 +1,95 @@
+"""A frame for people's eyes: indented when it is JSON, as it came when it is not, and what our repair made of it. Pure.
+
+A one-time idTag opens a charger until it is used, a card's for as long as it lives: who may not command chargers
+sees the end of a tag only.
+"""
+
+import json
+import re
+from typing import Any
+
+from csms import frames, repair
+
+TAG_KEYS = {"idtag", "parentidtag", "idtoken"}
+# In what is no JSON, or torn: the key, whatever quotes it has or lacks, then the value up to where it must end.
+_TAG = re.compile(r"""(id_?(?:tag|token)["']?\s*[:=]\s*["']?)((?:\\.|[^"'{}\[\],\s\\])+)""", re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_GIST = 160
+
+
+def plain(raw: bytes) -> str:
+    """The frame as it came; what is not UTF-8, and control characters, escaped."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", bytes(raw).decode("utf-8", "backslashreplace"))
+
+
+def shown(raw: bytes, *, tags: bool, indent: int | None = 2) -> str:
+    """The frame to be read: indented (`indent=None`: on one line as it came). `tags`: whether idTags may be seen whole."""
+    text = plain(raw)
+    data = _loads(raw)
+    if data is None:
+        return text if tags else _TAG.sub(lambda found: found[1] + masked(found[2]), text)
+    if tags:
+        return text if indent is None else json.dumps(data, indent=indent, ensure_ascii=False)
+    hidden = without_tags(data)
+    if indent is None and hidden == data:
+        return text
+    return json.dumps(hidden, indent=indent, ensure_ascii=False)
+
+
+def understood(raw: bytes, *, tags: bool, version: str = "1.6") -> tuple[str, list[str]]:
+    """A request's payload as our repair makes it, indented, and what it changed; ("", []) when it changes nothing."""
+    frame = frames.read(bytes(raw))
+    if not isinstance(frame, frames.Frame) or frame.type != frames.CALL or frame.action not in repair.actions(version):
+        return "", []
+    fixed = repair.repair(version, frame.action, frame.payload)
+    notes = [*frame.notes, *fixed.notes]
+    if not notes and fixed.payload == frame.payload:
+        return "", []
+    payload = fixed.payload if tags else without_tags(fixed.payload)
+    return json.dumps(payload, indent=2, ensure_ascii=False), notes
+
+
+def gist(raw: bytes, *, tags: bool) -> str:
+    """A frame's plain values in one short line: "connectorId 1 · status Charging"; "" when there are none, or it is no JSON."""
+    data = _loads(raw)
+    if not isinstance(data, list) or len(data) < 3:
+        return ""
+    if data[0] == frames.CALLERROR:
+        return " · ".join(str(part) for part in data[2:4] if part)[:_GIST]
+    payload = data[-1] if isinstance(data[-1], dict) else {}
+    payload = payload if tags else without_tags(payload)
+    said = []
+    for key, value in payload.items():
+        if isinstance(value, dict):
+            said += [f"{name} {inner}" for name, inner in value.items() if _plain_value(inner)]
+        elif _plain_value(value) and key != "timestamp":
+            said.append(f"{key} {value}")
+    return " · ".join(said)[:_GIST]
+
+
+def without_tags(value: Any) -> Any:
+    """A JSON value in which every idTag shows its end only."""
+    if isinstance(value, list):
+        return [without_tags(one) for one in value]
+    if isinstance(value, dict):
+        return {
+            key: masked(str(one)) if key.lower() in TAG_KEYS and isinstance(one, (str, int, float)) else without_tags(one)
+            for key, one in value.items()
+        }
+    return value
+
+
+def masked(tag: str) -> str:
+    """The end of it, when that leaves enough unsaid."""
+    return "…" + tag[-4:] if len(tag) >= 8 else "…"
+
+
+def _plain_value(value: Any) -> bool:
+    return isinstance(value, (str, int, float)) and value != ""
+
+
+def _loads(raw: bytes) -> Any:
+    try:
+        return json.loads(bytes(raw))
+    except (ValueError, RecursionError):
+        return None
