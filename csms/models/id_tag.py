@@ -32,7 +32,9 @@ class IdTag(Audited):
     note = models.CharField(max_length=120, blank=True, help_text="Whose card it is, for people.")
     # What an external authorizer last said of it; a tag of our own has neither.
     source = models.CharField(max_length=10, default="own", choices=[("own", "Our own"), ("external", "External authorizer")])
-    checked_at = models.DateTimeField(null=True, blank=True, help_text="When the external authorizer was last asked.")
+    checked_at = models.DateTimeField(null=True, blank=True, help_text="When the external authorizer last answered.")
+    external_status = models.CharField("authorizer's answer", max_length=16, blank=True)
+    refresh_at = models.DateTimeField(null=True, blank=True, help_text="It did not answer: to be asked again then.")
     user = models.ForeignKey("accounts.User", models.SET_NULL, null=True, blank=True, related_name="id_tags")
     company = models.ForeignKey("accounts.Company", models.PROTECT, null=True, blank=True)
     charge_point = models.ForeignKey("csms.ChargePoint", models.CASCADE, null=True, blank=True, related_name="permits", db_index=False)
@@ -50,6 +52,9 @@ class IdTag(Audited):
         indexes = [
             models.Index(fields=["connector"], condition=Q(state="ready", kind="one_time"), name="id_tag_ready"),
             models.Index(fields=["ask_at"], condition=Q(state="ready", kind="one_time"), name="id_tag_ask"),
+            models.Index(fields=["-id"], condition=Q(kind="rfid"), name="id_tag_cards"),
+            models.Index(fields=["company", "-id"], condition=Q(kind="rfid"), name="id_tag_company_cards"),
+            models.Index(fields=["refresh_at"], condition=Q(refresh_at__isnull=False), name="id_tag_refresh"),
         ]
 
     def __str__(self) -> str:

@@ -22,6 +22,7 @@ class LocalList(Audited):
     wanted_version = models.PositiveIntegerField(default=1)
     wanted_digest = models.CharField(max_length=64, blank=True)
     sent_entries = models.JSONField(default=dict, blank=True, help_text="Of the last version the charger accepted: tag to digest.")
+    sent_version = models.PositiveIntegerField(null=True, blank=True, help_text="Of what it accepted; empty: only a full list will do.")
     reported_version = models.IntegerField(null=True, blank=True, help_text="-1: the charger says it has no lists.")
     reported_at = models.DateTimeField(null=True, blank=True)
     attempts = models.PositiveIntegerField(default=0)

@@ -29,6 +29,15 @@ class ChargingSession(Audited):
     user = models.ForeignKey("accounts.User", models.SET_NULL, null=True, blank=True, related_name="sessions")
     vehicle = models.ForeignKey("accounts.Vehicle", models.SET_NULL, null=True, blank=True, db_index=False)
     permit = models.ForeignKey("csms.IdTag", models.PROTECT, null=True, blank=True, related_name="sessions")
+    card = models.ForeignKey(
+        "csms.IdTag",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="card_sessions",
+        db_index=False,
+        help_text="The RFID tag it was started with, accepted or not; a payment's own is its permit.",
+    )
     id_tag = models.CharField(max_length=64, blank=True)
     authorized = models.BooleanField(default=True, help_text="False: recorded as a fact, though the tag was not accepted.")
     transaction_id = models.CharField(max_length=64)
@@ -87,6 +96,7 @@ class ChargingSession(Audited):
             models.Index(fields=["company", "-id"], name="session_company"),
             models.Index(fields=["charge_point", "-id"], name="session_charge_point"),
             models.Index(fields=["connector", "-id"], name="session_connector"),
+            models.Index(fields=["card", "-id"], condition=Q(card__isnull=False), name="session_card"),
             models.Index(fields=["last_activity_at"], condition=~Q(state="STOPPED"), name="session_live"),
             models.Index(fields=["ended_at"], condition=Q(state="STOPPED", billed_at__isnull=True), name="session_unbilled"),
             models.Index(fields=["stop_due_at"], condition=~Q(state="STOPPED") & Q(stop_due_at__isnull=False), name="session_stop_due"),
