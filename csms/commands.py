@@ -1,5 +1,6 @@
 """Commands as rows: what we ask of chargers, durable from the asking to the effect.
 
+`ask` is for people and programs: it refuses with a sentence what this charger cannot be asked, then calls `request`.
 `request` writes the row and, after commit, wakes the socket that owns the charger; a lost wake costs at most two seconds,
 because every process also polls the queued commands of all its chargers in one query. The answer settles the row;
 `timeout_due` settles what was never answered. One command is in flight per charger.
@@ -11,22 +12,29 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts import actor, audit
-from csms import calls, live
+from csms import alerts, askable, calls, learned, live
 from csms.frames import clean_json
 from csms.models import ChargePoint, ChargingSession, Command, CommandBatch, CommandState, Connection, IdTag, Registration
+from csms.rules import secrecy
 from csms.rules.connection import Standing, standing
+from csms.rules.secrecy import masked
 from voltaro import clock
 from voltaro.jobs import each
 
 OPEN = (CommandState.QUEUED, CommandState.SENT)
+# Not refused, and its effect may still show.
+AWAITED = (CommandState.SENT, CommandState.ACCEPTED, CommandState.TIMEOUT, CommandState.UNKNOWN)
 # How long a command that nobody answered may still show its effect.
 EFFECT_S = 180
-# How long what a person asked waits for a charger that is not there.
-QUEUE_S = 300
+# A stolen console must not command a whole network at once; many chargers go in a batch, which is seen and has a size.
+ASKED_AT_MOST, ASKED_WITHIN_S = 50, 60
+# So many unanswered in a row, on a charger that keeps talking: a person should look.
+SILENT_TO = 3
 
 
 def request(
@@ -42,8 +50,11 @@ def request(
     requested_by: str = "",
     background: bool = False,
     batch: CommandBatch | None = None,
+    send_after: datetime | None = None,
+    note: str = "",
 ) -> Command:
     """Ask something of a charger. The same `dedupe_key` twice is one command: the first row is returned."""
+    assert action in calls.CALLS, action
     who = requested_by or actor.current().name
     fields = {
         "charge_point": charge_point,
@@ -57,6 +68,8 @@ def request(
         "requested_by": who,
         "background": background,
         "batch": batch,
+        "send_after": send_after,
+        "note": note[:255],
     }
     if dedupe_key:
         command, created = Command.objects.get_or_create(dedupe_key=dedupe_key, defaults=fields)
@@ -65,7 +78,8 @@ def request(
     else:
         command = Command.objects.create(**fields)
     audit.record("command.requested", command, trigger=trigger, after={"action": action, "charge_point": charge_point.pk})
-    transaction.on_commit(lambda: wake(charge_point.pk))
+    if batch is None:  # the sockets of a batch's chargers find theirs with their next poll
+        transaction.on_commit(lambda: wake(charge_point.pk))
     return command
 
 
@@ -81,32 +95,67 @@ def ask(
     expires_in_s: int | None = None,
     session: ChargingSession | None = None,
     batch: CommandBatch | None = None,
+    send_after: datetime | None = None,
+    limited: bool = True,
 ) -> Command:
     """What a person, a program or a command line asks of a charger: checked as far as we can know, then queued.
 
     `by` names who asks (the current actor when empty), `trigger` says where (console, api, manage ...). The same
     `idempotency_key` of the same asker for the same charger is the same command. A charger that is not connected gets it when
-    it comes within `expires_in_s` (QUEUE_S unless told). Raises ValidationError with a sentence: nothing was asked then.
+    it comes within `expires_in_s` (as its row of CALLS says unless told). `limited`: counts towards the asker's 50 a minute.
+    Raises ValidationError with a sentence, and a `code`: nothing was asked then.
     """
-    payload = calls.check(action, payload)
-    return request(
-        charge_point,
-        action,
-        payload,
-        trigger=trigger,
-        dedupe_key=_dedupe_key(by, charge_point, idempotency_key),
-        session=session,
-        requested_by=by,
-        expires_in_s=expires_in_s or QUEUE_S,
-        batch=batch,
-    )
+    now, who = clock.now(), by or actor.current().name
+    key = _dedupe_key(who, charge_point, idempotency_key)
+    if key and (known := Command.objects.filter(dedupe_key=key).first()) is not None:
+        return _the_same(known, action, payload)
+    asked = askable.prepared(charge_point, action, payload, now)
+    if asked.again is not None:
+        return asked.again
+    if limited and batch is None:
+        _not_too_often(who, now)
+    call = calls.CALLS[action]
+    wait_s = expires_in_s or call.queue_s
+    if send_after is not None:
+        wait_s += max(0, round((send_after - now).total_seconds()))
+    made = [
+        request(
+            charge_point,
+            action,
+            wanted,
+            trigger=trigger,
+            dedupe_key=f"{key}:{number}" if key and number else key,
+            session=session or asked.session,
+            requested_by=who,
+            expires_in_s=wait_s,
+            batch=batch,
+            send_after=send_after,
+            note=asked.note,
+        )
+        for number, wanted in enumerate(call.wanted(charge_point, asked.payload, now))
+    ]
+    return made[0]
 
 
-def _dedupe_key(by: str, charge_point: ChargePoint, idempotency_key: str | None) -> str | None:
+def _dedupe_key(who: str, charge_point: ChargePoint, idempotency_key: str | None) -> str | None:
     if not idempotency_key:
         return None
-    own = f"{by or actor.current().name}|{charge_point.pk}|{idempotency_key}"
-    return "asked:" + hashlib.sha256(own.encode()).hexdigest()
+    return "asked:" + hashlib.sha256(f"{who}|{charge_point.pk}|{idempotency_key}".encode()).hexdigest()
+
+
+def _the_same(known: Command, action: str, payload: dict[str, Any]) -> Command:
+    """A key stands for one deed. (A connector may have been chosen since, so that is not compared where none was named.)"""
+    if known.action != action or any(known.payload.get(name) != value for name, value in payload.items() if name != "connectorId" or value):
+        raise ValidationError(f"This idempotency key was used for another command ({known.action}, {known.pk}).", "idempotency_key")
+    return known
+
+
+def _not_too_often(who: str, now: datetime) -> None:
+    mine = Command.objects.filter(requested_by=who, batch__isnull=True).order_by("-id").values_list("created_at", flat=True)
+    if (oldest := mine[ASKED_AT_MOST - 1 : ASKED_AT_MOST].first()) is not None and oldest > now - timedelta(seconds=ASKED_WITHIN_S):
+        raise ValidationError(
+            f"That is more than {ASKED_AT_MOST} commands within a minute: wait a moment, or ask many chargers at once as a batch.", "too_many"
+        )
 
 
 def wake(charge_point_pk: int) -> None:
@@ -124,11 +173,15 @@ def wake(charge_point_pk: int) -> None:
 def waiting(charge_point_pks: list[int], now: datetime) -> list[int]:
     """Which of these chargers have a command to send: one query for all of a process's chargers."""
     return list(
-        Command.objects.filter(charge_point_id__in=charge_point_pks, state=CommandState.QUEUED, expires_at__gt=now)
+        Command.objects.filter(_its_time(now), charge_point_id__in=charge_point_pks, state=CommandState.QUEUED, expires_at__gt=now)
         .order_by()
         .values_list("charge_point_id", flat=True)
         .distinct()
     )
+
+
+def _its_time(now: datetime) -> Q:
+    return Q(send_after__isnull=True) | Q(send_after__lte=now)
 
 
 @transaction.atomic
@@ -146,7 +199,7 @@ def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bo
     # What an older socket sent was lost with it.
     if mine.filter(state=CommandState.SENT, epoch=epoch, sent_at__gt=now - timedelta(seconds=settings.COMMAND_TIMEOUT_S)).exists():
         return None
-    queued = mine.filter(state=CommandState.QUEUED, expires_at__gt=now).order_by("background", "id")
+    queued = mine.filter(_its_time(now), state=CommandState.QUEUED, expires_at__gt=now).order_by("background", "id")
     if not settled:
         queued = queued.filter(background=False)
     if registration != Registration.ACCEPTED:
@@ -161,30 +214,36 @@ def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bo
 
 def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | None, error: str, now: datetime) -> Command | None:
     """The charger's answer to one of our commands; None when we asked no such thing of this charger. A late answer counts too."""
-    command = Command.objects.select_for_update(no_key=True).filter(charge_point_id=charge_point_pk, unique_id=unique_id).first()
-    if command is None or command.answered_at is not None:
+    asked = Command.objects.filter(charge_point_id=charge_point_pk, unique_id=unique_id)
+    if not asked.exists():
+        return None
+    known = learned.answered(charge_point_pk, now)  # the charger's row before its command's, as everywhere
+    command = asked.select_for_update(no_key=True).get()
+    if command.answered_at is not None:
         return command
-    response = clean_json(response)
+    response = secrecy.masked(clean_json(response))
     command.answered_at, command.response, command.error = now, response, error[:255]
     state = CommandState.ERROR if error else calls.state_of(command.action, response or {})
+    if not error and (odd := calls.odd(command.action, response or {})):
+        command.note = f"Its answer: {odd}."[:255]
     if command.state not in (CommandState.EFFECTIVE, CommandState.EXPIRED):
         command.state = state
     if command.state not in (CommandState.ACCEPTED, CommandState.UNKNOWN):
-        command.settled_at = now
+        command.settled_at = command.settled_at or now
     else:
         command.expires_at = now + timedelta(seconds=calls.CALLS[command.action].effect_s)
-    command.save(update_fields=["answered_at", "response", "error", "state", "settled_at", "expires_at"])
-    ChargePoint.objects.filter(pk=charge_point_pk).update(last_answer=now)
+    command.save(update_fields=["answered_at", "response", "error", "state", "settled_at", "expires_at", "note"])
+    learned.remember(known, command, state)
+    alerts.clear(charge_point_pk, "command_timeouts", now)
     calls.CALLS[command.action].tell("answered", command, now)
     audit.record("command." + command.state, command, after={"response": response or {}, "error": error[:255]})
     return command
 
 
-def effective(commands: QuerySet[Command], now: datetime) -> int:
-    """What was asked has visibly happened (a session started, or ended)."""
-    return commands.filter(state__in=[CommandState.SENT, CommandState.ACCEPTED, CommandState.TIMEOUT, CommandState.UNKNOWN]).update(
-        state=CommandState.EFFECTIVE, settled_at=now, updated_at=now
-    )
+def effective(commands: QuerySet[Command], now: datetime, note: str = "") -> int:
+    """What was asked has visibly happened (a session started, or ended). `note` says what showed it."""
+    said = {"note": note[:255]} if note else {}
+    return commands.filter(state__in=AWAITED).update(state=CommandState.EFFECTIVE, settled_at=now, updated_at=now, **said)
 
 
 def to_time_out(now: datetime) -> QuerySet[Command]:
@@ -210,7 +269,17 @@ def timeout_due(now: datetime, limit: int) -> int:
         else:
             command.state, command.settled_at = CommandState.EXPIRED, now
         command.save(update_fields=["state", "error", "settled_at", "expires_at"])
+        if command.state == CommandState.TIMEOUT:
+            _deaf(command, now)
         calls.CALLS[command.action].tell("ended", command, now)
         return True
 
     return each(list(to_time_out(now).values_list("pk", flat=True)[:limit]), time_out, "command")
+
+
+def _deaf(command: Command, now: datetime) -> None:
+    """A charger that talks and does not answer: some firmware hangs in one task only."""
+    talks = ChargePoint.objects.filter(pk=command.charge_point_id, online=True, last_seen__gt=command.sent_at).exists()
+    last = Command.objects.filter(charge_point_id=command.charge_point_id, sent_at__isnull=False).order_by("-id")
+    if talks and list(last.values_list("answered_at", flat=True)[:SILENT_TO]) == [None] * SILENT_TO:
+        alerts.raise_alert(command.charge_point_id, "command_timeouts", f"{command.action} was not answered, nor those before it.", now)

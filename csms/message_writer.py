@@ -1,6 +1,5 @@
 """The message log is written here: every frame both ways, as it crossed the wire but for keys (they are nobody's to read)."""
 
-import re
 from datetime import datetime
 from typing import Any
 
@@ -8,9 +7,8 @@ from django.db import connection
 
 from csms import frames
 from csms.context import Context, Reply
+from csms.rules.secrecy import masked_frame
 
-_SECRET_OBJECT = re.compile(rb"\{[^{}]*AuthorizationKey[^{}]*\}", re.IGNORECASE)
-_VALUE = re.compile(rb'("value"\s*:\s*)"(?:[^"\\]|\\.)*"', re.IGNORECASE)
 _INSERT_IN = """
 INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, epoch, at, created_at)
 VALUES (%s, 'IN', %s, %s, %s, %s, %s, %s, %s, %s)"""
@@ -24,7 +22,7 @@ def received(context: Context, raw: bytes, now: datetime, correlation_id: str, k
     """A frame that came in: in the transaction of what it does."""
     with connection.cursor() as cursor:
         cursor.execute(
-            _INSERT_IN, [context.charge_point_pk, correlation_id, kind, action, without_secrets(raw), note[:500], context.epoch, now, now]
+            _INSERT_IN, [context.charge_point_pk, correlation_id, kind, action, masked_frame(raw), note[:500], context.epoch, now, now]
         )
 
 
@@ -34,15 +32,8 @@ def sent(replies: list[tuple[Context, Reply, datetime]]) -> None:
     for context, reply, at in replies:
         duration = None if reply.message_type == frames.CALL else max(0, round((at - reply.received_at).total_seconds() * 1000))
         told += (
-            context.charge_point_pk, reply.correlation_id, reply.message_type, reply.action, without_secrets(reply.text.encode()),
+            context.charge_point_pk, reply.correlation_id, reply.message_type, reply.action, masked_frame(reply.text.encode()),
             reply.note, duration, context.epoch, at, at,
         )  # fmt: skip
     with connection.cursor() as cursor:
         cursor.execute(_INSERT_OUT.format(", ".join([_OUT] * len(replies))), told)
-
-
-def without_secrets(raw: bytes) -> bytes:
-    """The frame with the value of an AuthorizationKey masked (ChangeConfiguration.req, GetConfiguration.conf)."""
-    if b"uthorizationKey" not in raw and b"authorizationkey" not in raw.lower():
-        return raw
-    return _SECRET_OBJECT.sub(lambda found: _VALUE.sub(rb'\1"***"', found[0]), raw)
