@@ -9,14 +9,19 @@
         charger.stop(tx, meter_wh=1400, reason="Remote")
 
 `AsyncChargerClient` is the same with `await`. Calls of the server that nobody expects yet wait in `inbox`, in their order.
+An answer may be a payload, a function of the call's payload, or a CallError, which is answered as CALLERROR.
+
+How it dials can be bent: `user=` and a password of bytes for Basic, `headers=`, `tls=` (an SSLContext for wss), and `path=`,
+which takes the place of /ocpp/<cp_id> as it stands.
 """
 
 import asyncio
 import json
+import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -25,16 +30,17 @@ from websockets.exceptions import ConnectionClosed
 
 from csms.simulator import link, wire
 
-Answer = dict[str, Any] | Callable[[dict[str, Any]], dict[str, Any]]
-ACCEPTED: dict[str, Any] = {"status": "Accepted"}
-
 
 class CallError(Exception):
-    """The server answered a call with CALLERROR."""
+    """The server answered a call with CALLERROR; or, given as an answer, what the charger answers."""
 
-    def __init__(self, code: str, description: str) -> None:
+    def __init__(self, code: str, description: str = "") -> None:
         super().__init__(f"{code}: {description}")
         self.code, self.description = code, description
+
+
+Answer = dict[str, Any] | CallError | Callable[[dict[str, Any]], dict[str, Any] | CallError]
+ACCEPTED: dict[str, Any] = {"status": "Accepted"}
 
 
 class NoAnswer(AssertionError):
@@ -48,8 +54,20 @@ def stamp(at: datetime | None = None) -> str:
 class AsyncChargerClient:
     """One charger on one socket. `automatic[action] = answer` answers that call of the server without being asked."""
 
-    def __init__(self, url: str, cp_id: str, key: str | None = None, *, subprotocols: list[str] | None = None) -> None:
-        self.url, self.cp_id, self.key, self.subprotocols = url, cp_id, key, subprotocols
+    def __init__(
+        self,
+        url: str,
+        cp_id: str,
+        key: str | bytes | None = None,
+        *,
+        subprotocols: list[str] | None = None,
+        user: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        tls: ssl.SSLContext | None = None,
+        path: str | None = None,
+    ) -> None:
+        self.url, self.cp_id, self.key = url, cp_id, key
+        self.how: dict[str, Any] = {"subprotocols": subprotocols, "user": user, "headers": headers, "tls": tls, "path": path}
         self.inbox: list[wire.Frame] = []
         self.frames: list[tuple[str, str]] = []  # ("IN" | "OUT", text): everything that crossed the wire, as the charger sees it
         self.automatic: dict[str, Answer] = {}
@@ -60,7 +78,7 @@ class AsyncChargerClient:
 
     # -- the line --------------------------------------------------------------------------------------------
     async def connect(self) -> Self:
-        self.socket = await link.dial(self.url, self.cp_id, self.key, subprotocols=self.subprotocols, open_timeout_s=10)
+        self.socket = await link.dial(self.url, self.cp_id, self.key, open_timeout_s=10, **self.how)
         self._reader = asyncio.create_task(self._read(self.socket))
         return self
 
@@ -167,6 +185,41 @@ class AsyncChargerClient:
             {"transactionId": transaction_id, "meterStop": meter_wh, "timestamp": stamp(at), "reason": reason, **fields},
         )
 
+    async def heartbeat(self) -> dict[str, Any]:
+        return await self.call("Heartbeat")
+
+    async def authorize(self, id_tag: str) -> dict[str, Any]:
+        """The idTagInfo of the answer."""
+        return (await self.call("Authorize", {"idTag": id_tag}))["idTagInfo"]
+
+    async def data_transfer(self, vendor_id: str, message_id: str | None = None, data: Any = None) -> dict[str, Any]:
+        """`data` goes as JSON text, as chargers write it, unless it is text already."""
+        payload: dict[str, Any] = {"vendorId": vendor_id}
+        if message_id is not None:
+            payload["messageId"] = message_id
+        if data is not None:
+            payload["data"] = data if isinstance(data, str) else json.dumps(data)
+        return await self.call("DataTransfer", payload)
+
+    async def firmware_status(self, status: str, *, request_id: int | None = None) -> dict[str, Any]:
+        """With a request id it is the signed one."""
+        if request_id is None:
+            return await self.call("FirmwareStatusNotification", {"status": status})
+        return await self.call("SignedFirmwareStatusNotification", {"status": status, "requestId": request_id})
+
+    async def diagnostics_status(self, status: str) -> dict[str, Any]:
+        return await self.call("DiagnosticsStatusNotification", {"status": status})
+
+    async def log_status(self, status: str, *, request_id: int | None = None) -> dict[str, Any]:
+        return await self.call("LogStatusNotification", {"status": status} | ({} if request_id is None else {"requestId": request_id}))
+
+    async def security_event(self, type: str, info: str = "", *, at: datetime | None = None) -> dict[str, Any]:
+        payload = {"type": type, "timestamp": stamp(at)} | ({"techInfo": info} if info else {})
+        return await self.call("SecurityEventNotification", payload)
+
+    async def sign_certificate(self, csr: str) -> dict[str, Any]:
+        return await self.call("SignCertificate", {"csr": csr})
+
     # -- below -----------------------------------------------------------------------------------------------
     async def _read(self, socket: ClientConnection) -> None:
         try:
@@ -192,7 +245,11 @@ class AsyncChargerClient:
             self._news.notify_all()
 
     async def _reply(self, frame: wire.Frame, answer: Answer) -> None:
-        await self.send(wire.result(frame.uid, answer(frame.payload) if callable(answer) else answer))
+        said = answer(frame.payload) if callable(answer) else answer
+        if isinstance(said, CallError):
+            await self.send(wire.error(frame.uid, said.code, said.description))
+        else:
+            await self.send(wire.result(frame.uid, said))
 
     def _take(self, action: str) -> wire.Frame | None:
         for frame in self.inbox:
@@ -228,15 +285,15 @@ class AsyncChargerClient:
 class ChargerClient:
     """The same for plain tests: every method of AsyncChargerClient, without `await`."""
 
-    def __init__(self, url: str, cp_id: str, key: str | None = None, *, subprotocols: list[str] | None = None) -> None:
+    def __init__(self, url: str, cp_id: str, key: str | bytes | None = None, **how: Any) -> None:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True, name=f"charger {cp_id}")
         self._thread.start()
-        self._client: AsyncChargerClient = self._run(self._make(url, cp_id, key, subprotocols))
+        self._client: AsyncChargerClient = self._run(self._make(url, cp_id, key, how))
 
     @staticmethod
-    async def _make(*given: Any) -> AsyncChargerClient:
-        return AsyncChargerClient(*given[:3], subprotocols=given[3])
+    async def _make(url: str, cp_id: str, key: str | bytes | None, how: dict[str, Any]) -> AsyncChargerClient:
+        return AsyncChargerClient(url, cp_id, key, **how)
 
     def _run(self, deed: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(deed, self._loop).result(90)

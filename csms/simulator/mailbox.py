@@ -15,11 +15,15 @@ MOST_KEPT = 1_000
 
 @dataclass
 class Letter:
-    """A call to the server. One about a transaction is `kept` until it is answered; the rest is dropped when offline."""
+    """A call to the server. One about a transaction is `kept` until it is answered; the rest is dropped when offline.
+
+    A boot, and what the server has `triggered`, may be said before the boot is accepted.
+    """
 
     action: str
     payload: dict[str, Any]
     kept: bool = False
+    triggered: bool = False
     transaction: Transaction | None = None
     on_answer: Callable[[dict[str, Any], datetime], None] | None = None
     tries: int = 0
@@ -53,7 +57,7 @@ class Mailbox:
     def idle(self) -> bool:
         return self.in_flight is None and not self.waiting
 
-    def next(self, now: datetime, *, only: str = "") -> str | None:
+    def next(self, now: datetime, *, only_triggered: bool = False) -> str | None:
         """The frame to send now, if the line is free. Letters about transactions keep their order; others may pass them."""
         if self.in_flight is not None and self.sent_at is not None:
             if now - self.sent_at < timedelta(seconds=ANSWER_WITHIN_S):
@@ -61,7 +65,7 @@ class Mailbox:
             self.failed(now)
         blocked = False
         for letter in self.waiting:
-            if only and letter.action != only:
+            if only_triggered and not letter.triggered:
                 continue
             if letter.kept and (blocked or (letter.not_before and now < letter.not_before)):
                 blocked = True

@@ -11,23 +11,29 @@ from csms.simulator.profiles import Plug
 IMPATIENT_S = 5
 
 
-def stamp(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
 @dataclass
 class Transaction:
-    """One transaction as the charger keeps it; `id` is None until the server has answered the start."""
+    """One transaction as the charger keeps it; `id` is None until the server has answered the start.
+
+    `most_wh` and `until` are limits it was given (then it ends with `limit_reason`); `asleep` is one that waits after a
+    restart to hear whether it goes on.
+    """
 
     id_tag: str
     started_at: datetime
     meter_start_wh: int
     id: int | None = None
+    parent: str = ""
     sampled_at: datetime | None = None
     stop_at: datetime | None = None
     stop_reason: str = ""
     deaf: bool = False  # accepted a remote stop and does nothing
+    asleep: bool = False
+    most_wh: int | None = None
+    until: datetime | None = None
+    limit_reason: str = ""
     begin: list[dict[str, Any]] = field(default_factory=list)
+    data: list[dict[str, Any]] = field(default_factory=list)  # for the stop's transactionData
 
 
 @dataclass
@@ -36,6 +42,36 @@ class Waiting:
 
     id_tag: str
     until: datetime
+    parent: str = ""
+    profile: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """`connector` 0: any one of the charger's."""
+
+    id: int
+    connector: int
+    id_tag: str
+    until: datetime
+    parent: str = ""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What a StatusNotification says about an error. A `warning` is told without the status Faulted."""
+
+    code: str = "NoError"
+    vendor_code: str = ""
+    info: str = ""
+    warning: bool = False
+
+    @property
+    def faulted(self) -> bool:
+        return self.code != "NoError" and not self.warning
+
+
+NO_TROUBLE = Trouble()
 
 
 @dataclass
@@ -50,17 +86,21 @@ class Outlet:
     waiting: Waiting | None = None
     operative: bool = True
     inoperative_later: bool = False
-    error_code: str = "NoError"
-    limit_w: float | None = None
-    reserved: tuple[int, str, datetime] | None = None  # reservation id, tag, until
+    updating: bool = False  # kept free for a firmware that waits to be installed
+    trouble: Trouble = NO_TROUBLE
+    lock_broken: bool = False
+    limit_w: float | None = None  # what the charging profiles allow now
+    reserved: Reservation | None = None
     served: bool = False  # the car plugged in now has already charged
     arrives_at: datetime | None = None
     leaves_at: datetime | None = None
-    told: str = ""  # the status the server last heard
+    told: str = ""  # what the server last heard of its status
+    seen: str = ""  # and what it is now, since when
+    seen_at: datetime | None = None
 
     @property
     def faulted(self) -> bool:
-        return self.error_code != "NoError"
+        return self.trouble.faulted
 
     @property
     def power_w(self) -> float:
@@ -70,11 +110,15 @@ class Outlet:
     def meter_wh(self) -> int:
         return int(self.register_wh)
 
-    def free_for(self, id_tag: str) -> bool:
-        """Whether a start with this tag may be granted now."""
-        if self.transaction or self.waiting or self.faulted or not self.operative or self.inoperative_later:
-            return False
-        return self.reserved is None or self.reserved[1].upper() == id_tag.upper()
+    @property
+    def idle(self) -> bool:
+        """Whether a start may be granted here now, reservations aside."""
+        busy = self.transaction or self.waiting or self.faulted or not self.operative or self.inoperative_later or self.updating
+        return not busy
+
+    @property
+    def offered_w(self) -> float:
+        return self.plug.max_power_w if self.limit_w is None else min(self.plug.max_power_w, self.limit_w)
 
     def flow(self, seconds: float, now: datetime) -> None:
         """Let the current flow for `seconds`, where a transaction runs."""
@@ -82,9 +126,11 @@ class Outlet:
             return
         tx = self.transaction
         patient = tx is not None and tx.id is None and now - tx.started_at < timedelta(seconds=IMPATIENT_S)
-        closed = tx is not None and not patient and not self.faulted
-        offered_w = self.plug.max_power_w if self.limit_w is None else min(self.plug.max_power_w, self.limit_w)
-        self.register_wh += self.car.take(seconds, offered_w if closed else 0.0)
+        closed = tx is not None and not tx.asleep and not patient and not self.faulted
+        taken_wh = self.car.take(seconds, self.offered_w if closed else 0.0)
+        if tx is not None and tx.most_wh is not None:
+            taken_wh = min(taken_wh, max(0.0, tx.meter_start_wh + tx.most_wh - self.register_wh))
+        self.register_wh += taken_wh
 
     def status(self) -> str:
         if self.faulted:
@@ -96,8 +142,8 @@ class Outlet:
                 return "Available"
             if self.limit_w is not None and self.limit_w <= 0:
                 return "SuspendedEVSE"
-            return "SuspendedEV" if self.car and self.car.full else "Charging"
-        if not self.operative:
+            return "SuspendedEV" if self.car is None or self.car.full else "Charging"
+        if not self.operative or self.updating:
             return "Unavailable"
         if self.plug.knows_the_car and (self.car or self.waiting):
             return "Finishing" if self.served else "Preparing"
@@ -106,11 +152,14 @@ class Outlet:
     def samples(self, context: str, measurands: str, register_wh: int | None = None) -> list[dict[str, Any]]:
         """The sampledValue list of this moment, of the `measurands` configured (a comma-separated list)."""
         volts, amps = self.plug.volts_and_amps(self.car)
+        offered_w = self.offered_w if self.transaction else 0.0
         all_of_them = {
             "Energy.Active.Import.Register": (str(self.meter_wh if register_wh is None else register_wh), "Wh", "Outlet"),
             "Power.Active.Import": (f"{self.power_w:.0f}", "W", "Outlet"),
             "Current.Import": (f"{amps:.1f}", "A", "Outlet"),
             "Voltage": (f"{volts:.1f}", "V", "Outlet"),
+            "Power.Offered": (f"{offered_w:.0f}", "W", "Outlet"),
+            "Current.Offered": (f"{offered_w / self.plug.watts_per_amp:.1f}", "A", "Outlet"),
         }
         if self.car and self.plug.dc:
             all_of_them["SoC"] = (str(self.car.soc_pct), "Percent", "EV")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from csms.simulator.car import Car
 
 MAINS_VOLTS = 230.0
+DC_VOLTS = 400.0
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,15 @@ class Plug:
     # A 15 A socket does not know that something is plugged in: it never says Preparing, and idles as Available.
     knows_the_car: bool = True
     locks: bool = False
+
+    @property
+    def nominal_volts(self) -> float:
+        """What limits in amperes are reckoned with."""
+        return DC_VOLTS if self.dc else MAINS_VOLTS
+
+    @property
+    def watts_per_amp(self) -> float:
+        return self.nominal_volts * self.phases
 
     def volts_and_amps(self, car: Car | None) -> tuple[float, float]:
         power_w = car.power_w if car else 0.0

@@ -1,93 +1,14 @@
-"""The simulated charger, on a wire of the test's own and a clock that the test moves."""
+"""The simulated charger lives: sessions, bad lines and bad days, cars, and what people write down (see tests/simulated.py)."""
 
 import itertools
 import json
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from csms.simulator import faults, fleet, memory, profiles, script, wire
+from csms.simulator import faults, fleet, memory, profiles, script
 from csms.simulator.car import Car
-from csms.simulator.charger import Charger, Habits, make
-
-BEGAN = datetime(2026, 11, 21, 9, 0, tzinfo=UTC)
-CALM = Habits(arrives_after_s=None, leaves_after_s=None)
-
-
-class World:
-    """A charger, a server that answers everything with a smile, and the time. `said` is all the charger's calls, in order."""
-
-    def __init__(self, charger: Charger) -> None:
-        self.charger, self.now = charger, BEGAN
-        self.said: list[tuple[str, dict]] = []
-        self.answers: list[wire.Frame] = []
-        self.silent: set[str] = set()  # actions that get no answer
-        self.refused: set[str] = set()  # and those that get a CALLERROR
-        self.next_id = 7
-        self.given: dict[str, int] = {}
-
-    def connect(self) -> "World":
-        self.charger.opened(self.now)
-        self._carry()
-        return self
-
-    def disconnect(self) -> None:
-        self.charger.closed(self.now)
-
-    def wait(self, seconds: float, step_s: float = 0.5) -> None:
-        end = self.now + timedelta(seconds=seconds)
-        while self.now < end:
-            self.now += timedelta(seconds=step_s)
-            self.charger.tick(self.now)
-            self._carry()
-
-    def ask(self, action: str, payload: dict | None = None) -> wire.Frame:
-        self.charger.heard(wire.call(f"ask-{len(self.answers)}", action, payload or {}), self.now)
-        self._carry()
-        return self.answers[-1]
-
-    def calls(self, action: str) -> list[dict]:
-        return [payload for name, payload in self.said if name == action]
-
-    def statuses(self, connector: int = 1) -> list[str]:
-        return [payload["status"] for payload in self.calls("StatusNotification") if payload["connectorId"] == connector]
-
-    def _carry(self) -> None:
-        while frames := self.charger.take():
-            for text in frames:
-                frame = wire.read(text)
-                if frame.kind != wire.CALL:
-                    self.answers.append(frame)
-                    continue
-                self.said.append((frame.action, frame.payload))
-                if frame.action in self.refused:
-                    self.charger.heard(wire.error(frame.uid, "InternalError", "no"), self.now)
-                elif frame.action not in self.silent:
-                    self.charger.heard(wire.result(frame.uid, self._reply(frame)), self.now)
-
-    def _reply(self, frame: wire.Frame) -> dict:
-        if frame.action == "BootNotification":
-            return {"status": "Accepted", "currentTime": "2026-11-21T09:00:00Z", "interval": 60}
-        if frame.action == "StartTransaction":
-            key = json.dumps(frame.payload, sort_keys=True)
-            if key not in self.given:
-                self.given[key], self.next_id = self.next_id, self.next_id + 1
-            return {"transactionId": self.given[key], "idTagInfo": {"status": "Accepted"}}
-        if frame.action == "Authorize":
-            return {"idTagInfo": {"status": "Accepted"}}
-        return {}
-
-
-def world(type: str = "ccs2", kw: int = 60, *, habits: Habits | None = None, **how) -> World:
-    return World(make("VLT-0001", [profiles.plug(type, kw * 1000)], seed=4, habits=habits or Habits(), **how)).connect()
-
-
-def remote_start(place: World, tag: str = "A1B2C3D4E5F60718") -> wire.Frame:
-    return place.ask("RemoteStartTransaction", {"connectorId": 1, "idTag": tag})
-
-
-def register_wh(reading: dict) -> int:
-    return int(next(s["value"] for s in reading["meterValue"][0]["sampledValue"] if s["measurand"] == "Energy.Active.Import.Register"))
+from csms.simulator.charger import Habits, make
+from tests.simulated import CALM, World, register_wh, remote_start, world
 
 
 # -- a session as it should be -----------------------------------------------------------------------------------
@@ -350,7 +271,7 @@ def test_a_slept_machine_does_not_charge_for_the_time_it_slept():
         ("TriggerMessage", {"requestedMessage": "Heartbeat"}, {"status": "Accepted"}),
         ("TriggerMessage", {"requestedMessage": "Poem"}, {"status": "NotImplemented"}),
         ("DataTransfer", {"vendorId": "x"}, {"status": "UnknownVendorId"}),
-        ("GetLocalListVersion", {}, {"listVersion": -1}),
+        ("GetLocalListVersion", {}, {"listVersion": 0}),
         ("ReserveNow", {"connectorId": 1, "reservationId": 3, "idTag": "T", "expiryDate": "2026-11-21T10:00:00Z"}, {"status": "Accepted"}),
         ("CancelReservation", {"reservationId": 3}, {"status": "Rejected"}),
         ("ClearChargingProfile", {}, {"status": "Unknown"}),
@@ -399,29 +320,6 @@ def test_a_reset_ends_the_transaction_says_so_and_restarts():
     place.wait(2)
     assert place.calls("StopTransaction")[0]["reason"] == "HardReset"
     assert place.charger.away_until and not place.charger.registered
-
-
-def test_a_limit_holds_the_power_down():
-    place = world(habits=CALM)
-    place.charger.plug_in(1, place.now, Car(72_000, 0.1, 120_000))
-    remote_start(place)
-    period = {"chargingRateUnit": "W", "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 7_000}]}
-    profile = {"chargingProfilePurpose": "TxProfile", "chargingSchedule": period}
-    assert place.ask("SetChargingProfile", {"connectorId": 1, "csChargingProfiles": profile}).payload == {"status": "Accepted"}
-    place.wait(20)
-    assert place.charger.outlets[0].power_w == 7_000
-
-
-def test_firmware_is_fetched_installed_and_named_in_the_next_boot():
-    place = world(habits=CALM)
-    place.ask("UpdateFirmware", {"location": "http://csms/firmware/2.0.0", "retrieveDate": "2026-11-21T08:00:00Z"})
-    place.wait(14)
-    place.disconnect()
-    place.connect()
-    place.wait(5)
-    steps = [payload["status"] for payload in place.calls("FirmwareStatusNotification")]
-    assert steps == ["Downloading", "Downloaded", "Installing", "Installed"]
-    assert place.calls("BootNotification")[-1]["firmwareVersion"] == "2.0.0"
 
 
 # -- cars ----------------------------------------------------------------------------------------------------------
