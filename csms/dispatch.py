@@ -81,7 +81,7 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         read = route.read
         if frame.action == "StopTransaction":
             read = partial(read, raw_reason=frames.clean(str(frame.payload.get("reason") or "")))
-        said = read(fixed.payload, now)
+        said = read(fixed.payload, now, context.habits)
         payload = None
         if route.quick is not None:
             arrived = Arrived(context.charge_point_pk, context.epoch, frame.correlation_id, frame.action, raw, "; ".join(notes))

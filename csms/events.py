@@ -20,7 +20,10 @@ class Alive:
 
 @dataclass(frozen=True)
 class StatusReported:
-    """`connector_no` 0 is the charger itself. `at` is the charger's time when it gave a believable one."""
+    """`connector_no` 0 is the charger itself. `at` is the charger's time when it gave a believable one.
+
+    `clock_s` is how far its time is ahead of ours, believable or not; `local_clock`: it can only be the station's own, unnamed.
+    """
 
     connector_no: int
     status: str
@@ -29,6 +32,8 @@ class StatusReported:
     info: str = ""
     vendor_id: str = ""
     vendor_error_code: str = ""
+    clock_s: int | None = None
+    local_clock: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,10 @@ class StartReported:
 
 @dataclass(frozen=True)
 class Reading:
-    """One moment's samples; None where the charger did not say. `samples` keeps all of them as they came."""
+    """One moment's samples; None where the charger did not say. `samples` keeps all of them as they came.
+
+    `interval_wh`: it has no register, only what flowed since the last time (Q120).
+    """
 
     at: datetime | None
     energy_wh: int | None = None
@@ -60,6 +68,7 @@ class Reading:
     soc_pct: int | None = None
     context: str = ""
     samples: list[dict[str, Any]] = field(default_factory=list)
+    interval_wh: int | None = None
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,14 @@ def _facts(said: StopReported) -> dict[str, object]:
 
 
 def event(reading: Reading, *, named: bool = True) -> rule.Measured:
-    return rule.Measured(at=reading.at, register_wh=reading.energy_wh, power_w=reading.power_w, soc_pct=reading.soc_pct, named=named)
+    return rule.Measured(
+        at=reading.at,
+        register_wh=reading.energy_wh,
+        interval_wh=reading.interval_wh,
+        power_w=reading.power_w,
+        soc_pct=reading.soc_pct,
+        named=named,
+    )
 
 
 def _session(charge_point_pk: int, known: dict[UUID, Place], ref: str | None, connector_no: int) -> ChargingSession | None:

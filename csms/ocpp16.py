@@ -5,6 +5,8 @@ default. `write_*` build the answer. Edition 2 clauses are named where a default
 """
 
 import json
+import math
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -24,14 +26,19 @@ from csms.events import (
     StopReported,
     UploadReported,
 )
+from csms.rules.habits import STANDARD, Habits
 
 # §4.7: what a sample means that says nothing of itself.
 DEFAULT_MEASURAND = "Energy.Active.Import.Register"
-_TO_BASE = {"Wh": 1, "kWh": 1000, "W": 1, "kW": 1000, "A": 1, "V": 1, "mA": 0.001, "mV": 0.001}
+INTERVAL = "Energy.Active.Import.Interval"
+_TO_BASE = {"Wh": 1, "kWh": 1000, "W": 1, "kW": 1000}
+# Where a sample is taken that says something of the supply, not of what the car gets.
+_BEFORE_THE_OUTLET = ("Inlet", "Body")
+_PHASES = (("L1", "L2", "L3"), ("L1-N", "L2-N", "L3-N"), ("L1-L2", "L2-L3", "L3-L1"))
 
 
 # -- from the charger ------------------------------------------------------------------------------------------
-def read_boot_notification(payload: dict[str, Any], now: datetime) -> Booted:
+def read_boot_notification(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> Booted:
     serial = payload.get("chargePointSerialNumber") or payload.get("chargeBoxSerialNumber") or ""
     return Booted(
         vendor=payload.get("chargePointVendor") or "unknown",
@@ -41,12 +48,13 @@ def read_boot_notification(payload: dict[str, Any], now: datetime) -> Booted:
     )
 
 
-def read_heartbeat(payload: dict[str, Any], now: datetime) -> Alive:
+def read_heartbeat(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> Alive:
     return Alive()
 
 
-def read_status_notification(payload: dict[str, Any], now: datetime) -> StatusReported:
-    at = timestamps.read(payload.get("timestamp"))
+def read_status_notification(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> StatusReported:
+    text = payload.get("timestamp")
+    at = timestamps.read_at(text, now, habits.naive_time)
     return StatusReported(
         connector_no=_connector(payload, 0),
         status=payload.get("status") or "Unknown",
@@ -55,75 +63,77 @@ def read_status_notification(payload: dict[str, Any], now: datetime) -> StatusRe
         info=payload.get("info", ""),
         vendor_id=payload.get("vendorId", ""),
         vendor_error_code=payload.get("vendorErrorCode", ""),
+        clock_s=None if at is None else max(-(2**31), min(2**31 - 1, round((at - now).total_seconds()))),
+        local_clock=timestamps.is_local(text, now),
     )
 
 
-def read_authorize(payload: dict[str, Any], now: datetime) -> AuthorizeAsked:
+def read_authorize(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> AuthorizeAsked:
     return AuthorizeAsked(payload.get("idTag", ""))
 
 
-def read_start_transaction(payload: dict[str, Any], now: datetime) -> StartReported:
+def read_start_transaction(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> StartReported:
     reported = payload.get("timestamp", "")
-    at = timestamps.read(reported)
+    at = timestamps.read_at(reported, now, habits.naive_time)
     return StartReported(
         connector_no=_connector(payload, 1),
         tag=payload.get("idTag", ""),
-        meter_start_wh=_register(payload.get("meterStart")),
+        meter_start_wh=_register(payload.get("meterStart"), habits),
         at=at if timestamps.plausible(at, now) else None,
         reported_at=reported,
         reservation_id=payload.get("reservationId"),
     )
 
 
-def read_meter_values(payload: dict[str, Any], now: datetime) -> Metered:
+def read_meter_values(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> Metered:
     return Metered(
         connector_no=_connector(payload, 0),
         transaction_ref=_ref(payload.get("transactionId")),
-        readings=_readings(payload.get("meterValue", []), now),
+        readings=_readings(payload.get("meterValue", []), now, habits),
     )
 
 
-def read_stop_transaction(payload: dict[str, Any], now: datetime, raw_reason: str = "") -> StopReported:
-    at = timestamps.read(payload.get("timestamp"))
+def read_stop_transaction(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD, raw_reason: str = "") -> StopReported:
+    at = timestamps.read_at(payload.get("timestamp"), now, habits.naive_time)
     reason = payload.get("reason", "Local")  # §4.10: none means Local
     return StopReported(
         transaction_ref=_ref(payload.get("transactionId")),
-        meter_stop_wh=_register(payload.get("meterStop")),
+        meter_stop_wh=_register(payload.get("meterStop"), habits),
         at=at if timestamps.plausible(at, now) else None,
         reason=reason,
         reason_raw=raw_reason[:100] if raw_reason != reason else "",
         tag=payload.get("idTag"),
-        readings=_readings(payload.get("transactionData", []), now),
+        readings=_readings(payload.get("transactionData", []), now, habits),
     )
 
 
-def read_data_transfer(payload: dict[str, Any], now: datetime) -> DataSent:
+def read_data_transfer(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> DataSent:
     return DataSent(payload.get("vendorId", ""), payload.get("messageId", ""), payload.get("data", ""))
 
 
-def read_firmware_status_notification(payload: dict[str, Any], now: datetime) -> FirmwareReported:
+def read_firmware_status_notification(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> FirmwareReported:
     return FirmwareReported(payload.get("status") or "Unknown")
 
 
-def read_signed_firmware_status_notification(payload: dict[str, Any], now: datetime) -> FirmwareReported:
+def read_signed_firmware_status_notification(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> FirmwareReported:
     return FirmwareReported(payload.get("status") or "Unknown", payload.get("requestId"), signed=True)
 
 
-def read_diagnostics_status_notification(payload: dict[str, Any], now: datetime) -> UploadReported:
+def read_diagnostics_status_notification(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> UploadReported:
     return UploadReported(payload.get("status") or "Unknown")
 
 
-def read_log_status_notification(payload: dict[str, Any], now: datetime) -> UploadReported:
+def read_log_status_notification(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> UploadReported:
     return UploadReported(payload.get("status") or "Unknown", log=True, request_id=payload.get("requestId"))
 
 
-def read_security_event_notification(payload: dict[str, Any], now: datetime) -> SecurityEventReported:
-    at = timestamps.read(payload.get("timestamp"))
+def read_security_event_notification(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> SecurityEventReported:
+    at = timestamps.read_at(payload.get("timestamp"), now, habits.naive_time)
     at = at if timestamps.plausible(at, now) else None
     return SecurityEventReported(payload.get("type") or "Unknown", at, payload.get("techInfo", ""))
 
 
-def read_sign_certificate(payload: dict[str, Any], now: datetime) -> CertificateAsked:
+def read_sign_certificate(payload: dict[str, Any], now: datetime, habits: Habits = STANDARD) -> CertificateAsked:
     return CertificateAsked(payload.get("csr", ""))
 
 
@@ -136,25 +146,39 @@ def _ref(value: Any) -> str | None:
     return None if value is None else str(value)
 
 
-def _register(value: Any) -> int | None:
+def _register(value: Any, habits: Habits) -> int | None:
     """Wh, or None for what no register shows."""
-    return value if isinstance(value, int) and 0 <= value < 2**53 else None
+    if not isinstance(value, int) or not 0 <= value < 2**53:
+        return None
+    return value * 1000 if habits.register_unit == "kWh" else value
 
 
-def _readings(meter_values: list[dict[str, Any]], now: datetime) -> tuple[Reading, ...]:
-    found = [reading for one in meter_values if (reading := _reading(one, now)) is not None]
+def _readings(meter_values: list[dict[str, Any]], now: datetime, habits: Habits) -> tuple[Reading, ...]:
+    units = _units(habits)
+    found = [reading for one in meter_values if (reading := _reading(one, now, habits.naive_time, units)) is not None]
     if len(found) > 1:  # out-of-order batches: the curve is the charger's, so its times decide
         found.sort(key=lambda reading: reading.at or now)
     return tuple(found)
 
 
-def _reading(meter_value: dict[str, Any], now: datetime) -> Reading | None:
+def _units(habits: Habits) -> dict[str, int]:
+    """What a charger measures in, where its samples say otherwise (Q98, Q114): the factor of each measurand, if any."""
+    units: dict[str, int] = {}
+    if habits.energy_unit:
+        units |= dict.fromkeys((DEFAULT_MEASURAND, INTERVAL), _TO_BASE[habits.energy_unit])
+    if habits.power_unit:
+        units["Power.Active.Import"] = _TO_BASE[habits.power_unit]
+    return units
+
+
+def _reading(meter_value: dict[str, Any], now: datetime, zone: str, units: dict[str, int]) -> Reading | None:
     samples = [sample for sample in meter_value.get("sampledValue", []) if sample.get("value") not in (None, "")]
     if not samples:
         return None
-    at = timestamps.read(meter_value.get("timestamp"))
-    energy, power, current, voltage, soc, context = None, None, None, None, None, ""
-    phases: dict[str, list[float]] = {}
+    at = timestamps.read_at(meter_value.get("timestamp"), now, zone)
+    totals: dict[str, float] = {}
+    phases: dict[str, dict[str, float]] = {}
+    context = ""
     for sample in samples:
         if sample.get("format") == "SignedData":
             continue  # kept as it came, never part of the arithmetic
@@ -163,46 +187,51 @@ def _reading(meter_value: dict[str, Any], now: datetime) -> Reading | None:
             continue
         measurand = sample.get("measurand", DEFAULT_MEASURAND)
         here = sample.get("context", "Sample.Periodic")
-        phase = sample.get("phase")
-        unit = sample.get("unit", "")
-        value = number * _TO_BASE.get(unit, 1)
-        if phase and phase not in ("N",):
-            phases.setdefault(measurand, []).append(value)
+        value = number * (units.get(measurand) if measurand in units else _TO_BASE.get(sample.get("unit", ""), 1))  # type: ignore[operator]
+        if (phase := sample.get("phase")) is not None:
+            phases.setdefault(measurand, {})[phase] = value
+        elif measurand in totals and (here == "Transaction.Begin" or sample.get("location") in _BEFORE_THE_OUTLET):
+            # A Transaction.Begin of 0 beside a periodic value is a placeholder; what goes in is not what comes out (Q115).
             continue
-        if measurand == DEFAULT_MEASURAND:
-            # A Transaction.Begin of 0 beside a periodic value is a placeholder, not a reading.
-            if energy is None or here != "Transaction.Begin":
-                energy, context = int(value), here
-        elif measurand == "Power.Active.Import":
-            power = value
-        elif measurand == "Current.Import":
-            current = value
-        elif measurand == "Voltage":
-            voltage = value
-        elif measurand == "SoC":
-            soc = value
-    if energy is None and (parts := phases.get(DEFAULT_MEASURAND)):
-        energy = int(sum(parts))
-    if power is None and (parts := phases.get("Power.Active.Import")):
-        power = sum(parts)
-    if current is None and (parts := phases.get("Current.Import")):
-        current = max(parts)
-    if voltage is None and (parts := phases.get("Voltage")):
-        voltage = sum(parts) / len(parts)
+        else:
+            totals[measurand] = value
+            if measurand == DEFAULT_MEASURAND:
+                context = here
+    energy, power = _total(totals, phases, DEFAULT_MEASURAND, sum), _total(totals, phases, "Power.Active.Import", sum)
+    current, voltage = _total(totals, phases, "Current.Import", max), _total(totals, phases, "Voltage", _mean)
+    interval = _total(totals, phases, INTERVAL, sum) if energy is None else None
     return Reading(
         at=at if timestamps.plausible(at, now) else None,
         energy_wh=_bounded(energy, 2**53),
         power_w=_bounded(power, 10_000_000),
         current_ma=_bounded(None if current is None else current * 1000, 2**31 - 1),
         voltage_mv=_bounded(None if voltage is None else voltage * 1000, 2**31 - 1),
-        soc_pct=_bounded(soc, 101),
+        soc_pct=_bounded(_total(totals, phases, "SoC", max), 101),
         context=context[:30],
         samples=samples,
+        interval_wh=_bounded(interval, 2**31),
     )
 
 
+def _total(totals: dict[str, float], phases: dict[str, dict[str, float]], measurand: str, together: Callable[..., float]) -> float | None:
+    """What was said without a phase, else the phases taken together: each once, whatever names it goes by; never N."""
+    if (total := totals.get(measurand)) is not None:
+        return total
+    if (said := phases.get(measurand)) is None:
+        return None
+    for family in _PHASES:
+        if parts := [said[phase] for phase in family if phase in said]:
+            return together(parts)
+    return None
+
+
+def _mean(parts: list[float]) -> float:
+    return sum(parts) / len(parts)
+
+
 def _bounded(value: float | None, below: int) -> int | None:
-    return int(value) if value is not None and 0 <= value < below else None
+    """A whole number, rounded down; the last bit of a decimal is no reason for one less."""
+    return math.floor(value + 1e-6) if value is not None and 0 <= value < below else None
 
 
 def _number(text: Any) -> float | None:

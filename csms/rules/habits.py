@@ -25,9 +25,11 @@ class Habits:
     # tags
     id_tag_form: str = "as_is"
     anonymous_tag: str = ""
-    # meters
+    # meters and clock
     energy_unit: str = ""
     power_unit: str = ""
+    register_unit: str = ""
+    naive_time: str = ""
     # configuration
     configuration: tuple[tuple[str, str], ...] = ()
     configuration_chunk: int = 10
@@ -64,6 +66,8 @@ HELP: dict[str, str] = {
     "anonymous_tag": "The tag it starts with when charging is free to all.",
     "energy_unit": "Wh or kWh, whatever it says it measures in.",
     "power_unit": "W or kW, whatever it says it measures in.",
+    "register_unit": "Wh or kWh: what meterStart and meterStop are in.",
+    "naive_time": "Times it writes without a zone: local (India's) or UTC; empty: UTC, unless that lies ahead of us.",
     "configuration": "Keys that are to be set, and their values.",
     "configuration_chunk": "So many keys are asked for at once.",
     "read_back": "Keys are read again after they were set.",
@@ -85,6 +89,8 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "id_tag_form": ("as_is", "reversed", "decimal"),
     "energy_unit": ("", "Wh", "kWh"),
     "power_unit": ("", "W", "kW"),
+    "register_unit": ("", "Wh", "kWh"),
+    "naive_time": ("", "UTC", "local"),
     "profile_kind": ("Absolute", "Relative"),
     "rate_unit": ("", "W", "A"),
     "file_scheme": ("", "http", "https"),

@@ -12,6 +12,10 @@ from csms.rules import meter as meters
 from csms.rules.meter import Meter
 
 
+# The flag of a session whose energy is counted from intervals.
+INTERVALS = "intervals"
+
+
 class State(StrEnum):
     STARTED = "STARTED"
     RUNNING = "RUNNING"
@@ -77,10 +81,14 @@ class Session:
 
 @dataclass(frozen=True)
 class Measured:
-    """A reading. `at` is the charger's time when it is believable. Not `named`: it speaks of the connector, of no transaction."""
+    """A reading. `at` is the charger's time when it is believable. Not `named`: it speaks of the connector, of no transaction.
+
+    `interval_wh` is what flowed since the reading before, of a charger that shows no register.
+    """
 
     at: datetime | None = None
     register_wh: int | None = None
+    interval_wh: int | None = None
     power_w: int | None = None
     soc_pct: int | None = None
     named: bool = True
@@ -132,9 +140,10 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     if session.state == State.SUSPENDED and gap_s > limits.max_resume_gap_s:
         return _end(session, now, "STALE_RECONNECT", inferred=True), Verdict.STALE_RECONNECT
     elapsed_s = _elapsed_s(session, event.at, now)
-    meter, said = meters.advance(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
+    register_wh, counts = _register(session, event)
+    meter, said = meters.advance(session.meter, register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
     progressed = meter.energy_wh > session.meter.energy_wh
-    flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
+    flags = counts | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
     believed = said not in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED, meters.Verdict.UNKNOWN)
     # Chargers read an idle connector by the clock: that is no sign of a transaction they may long have forgotten.
     idle = not event.named and not progressed and not event.power_w
@@ -159,6 +168,20 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
         flags=frozenset(flags),
     )
     return replace(after, stop_due_at=stop_due_at(after, now, limits)), Verdict.RESUMED if resumed else Verdict.PROGRESS
+
+
+def _register(session: Session, event: Measured) -> tuple[int | None, frozenset[str]]:
+    """The register as the reading shows it, or as its intervals add up to (OCPP 1.6 lets a charger measure nothing else).
+
+    Only where no register was ever seen to rise, and each moment once: a clock-aligned interval beside registers says the same energy.
+    """
+    if event.register_wh is not None or event.interval_wh is None:
+        return event.register_wh, session.flags - {INTERVALS} if event.register_wh is not None else session.flags
+    counting = INTERVALS in session.flags or session.meter.energy_wh == 0
+    again = event.at is not None and session.metered_at is not None and event.at <= session.metered_at
+    if not counting or again:
+        return None, session.flags
+    return (session.meter.last_wh or 0) + event.interval_wh, session.flags | {INTERVALS}
 
 
 def _elapsed_s(session: Session, at: datetime | None, now: datetime) -> float:
