@@ -168,3 +168,6 @@ class AccessAttemptAdmin(ModelAdmin):
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+
+from accounts import token_admin  # noqa: E402, F401 - registers itself

@@ -130,6 +130,27 @@ class Vehicle(Audited):
         return self.licence_plate
 
 
+class ApiToken(Audited):
+    """A program's key to the REST API: it may do what its person may. Shown once; stored as a digest (accounts/tokens.py)."""
+
+    rider_path = "user"
+
+    user = models.ForeignKey(User, models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=60, help_text="What uses it.")
+    digest = models.CharField(max_length=64, unique=True, editable=False)
+    beginning = models.CharField(max_length=12, editable=False, help_text="To recognise it by.")
+    expires_at = models.DateTimeField(null=True, blank=True, help_text="Empty: until it is revoked.")
+    last_used_at = models.DateTimeField(null=True, blank=True, editable=False)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+
+    class Meta:
+        verbose_name = "API token"
+        ordering = ["-id"]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.beginning}…)"
+
+
 class AuditEntry(Recorded):
     """One deed or transition: who, what, on which row, and what changed. Append-only (a trigger refuses changes)."""
 

@@ -53,6 +53,7 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("People", "person", "accounts.User", ""),
             ("Companies", "business", "accounts.Company", ""),
             ("Roles", "key", "accounts.Membership", ""),
+            ("API tokens", "vpn_key", "accounts.ApiToken", ""),
         ],
     ),
     (

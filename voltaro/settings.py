@@ -107,6 +107,10 @@ INSTALLED_APPS = [
     "django.contrib.humanize",
     "django.contrib.postgres",
     "channels",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
     "axes",
     "accounts",
     "csms",
@@ -221,7 +225,8 @@ SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_AGE = 12 * 3600
 if PROD:
     SECURE_SSL_REDIRECT = True
-    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
+    # Files: some chargers know no https; the signed names are their own key (csms/files.py).
+    SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$", r"^firmware/", r"^uploads/"]
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = True
@@ -244,6 +249,30 @@ ADMIN_CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; "
     "script-src 'self' 'unsafe-eval'; connect-src 'self' ws: wss:; frame-ancestors 'none'; base-uri 'self'; form-action 'self'"
 )
+
+# -- REST API (voltaro/api.py) ------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["accounts.api.TokenAuthentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.api.MayOperate"],
+    "DEFAULT_THROTTLE_CLASSES": ["accounts.api.Throttle"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "accounts.api.refusal",
+    "UNAUTHENTICATED_USER": "django.contrib.auth.models.AnonymousUser",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Voltaro API",
+    "DESCRIPTION": "Chargers and what is asked of them. Make a token in the console (People, API tokens).",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_PERMISSIONS": ["rest_framework.permissions.AllowAny"],
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SWAGGER_UI_SETTINGS": {"persistAuthorization": False, "deepLinking": True},
+    "ENUM_NAME_OVERRIDES": {"CommandState": "csms.models.CommandState"},
+}
 
 # -- OCPP: constants of the session's life (docs/map.md), seconds unless the name says otherwise ------------------
 DISCONNECT_TIMEOUT_S = env.int("DISCONNECT_TIMEOUT_S", 180)
@@ -281,6 +310,16 @@ CHARGER_CA_DIR = env.str("CHARGER_CA_DIR", "")
 CHARGER_CA_PASSPHRASE = env.str("CHARGER_CA_PASSPHRASE", "")
 # The operator's name as it stands in the chargers' certificates (organisation) and their CpoName.
 CPO_NAME = env.str("CPO_NAME", "Voltaro")
+# -- Files: firmware that chargers fetch, diagnostics and logs that they send (csms/files.py) -----------------------
+MEDIA_ROOT = Path(env.str("MEDIA_ROOT", "") or ("/var/lib/voltaro/files" if PROD else BASE_DIR / ".data" / "files"))
+FILE_UPLOAD_PERMISSIONS, FILE_UPLOAD_DIRECTORY_PERMISSIONS = 0o600, 0o700
+MAX_UPLOAD_BYTES = env.int("MAX_UPLOAD_BYTES", 50 * 1024 * 1024)
+MAX_FIRMWARE_BYTES = env.int("MAX_FIRMWARE_BYTES", 200 * 1024 * 1024)
+UPLOAD_RETENTION_DAYS = env.int("UPLOAD_RETENTION_DAYS", 30)
+# How chargers reach this site for files, when it is not PUBLIC_BASE_URL: another name, plain http, a port to be named.
+CHARGER_FILES_URL = env.str("CHARGER_FILES_URL", "").rstrip("/") or PUBLIC_BASE_URL
+if not CHARGER_FILES_URL.startswith(("http://", "https://")):
+    raise ImproperlyConfigured("CHARGER_FILES_URL must begin with http:// or https://.")
 # Under VOLTARO_ENV=test only: a file holding the seconds by which the clock is moved forward.
 CLOCK_FILE = env.str("VOLTARO_CLOCK_FILE", "") if VOLTARO_ENV == "test" else ""
 

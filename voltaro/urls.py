@@ -18,6 +18,7 @@ urlpatterns = [
     path("readyz", site.readyz, name="readyz"),
     path("metrics", site.metrics, name="metrics"),
     path("admin/", admin.site.urls),
+    path("api/", include("voltaro.api")),
     path("console/sessions/<int:pk>/", trace.session, name="console-session"),
     path("", include("csms.urls")),
     path("", include("billing.urls")),
