@@ -294,6 +294,19 @@ SESSION_SILENCE_S = env.int("SESSION_SILENCE_S", 3 * 3600)  # a live session nob
 STOP_LEAD_S = env.int("STOP_LEAD_S", 2)  # what a stop takes to reach the charger and to be obeyed
 COMMAND_TIMEOUT_S = env.int("COMMAND_TIMEOUT_S", 30)
 MAX_FRAME_BYTES = env.int("MAX_FRAME_BYTES", 256 * 1024)
+# An external authorizer for tags our database does not know (csms/authorizer.py); empty: there is none.
+AUTHORIZER_URL = env.str("AUTHORIZER_URL", "")
+AUTHORIZER_TOKEN = env.str("AUTHORIZER_TOKEN", "")
+AUTHORIZER_TIMEOUT_S = env.int("AUTHORIZER_TIMEOUT_S", 1)
+AUTHORIZER_CACHE_S = env.int("AUTHORIZER_CACHE_S", 300)
+# What a tag is told that nobody could be asked about: the authorizer, or our own database, is away.
+AUTHORIZER_FALLBACK = env.str("AUTHORIZER_FALLBACK", "Invalid")
+if AUTHORIZER_URL and not AUTHORIZER_URL.startswith(("https://", "http://")):
+    raise ImproperlyConfigured("AUTHORIZER_URL must begin with https:// or http://.")
+if not 1 <= AUTHORIZER_TIMEOUT_S <= 5:
+    raise ImproperlyConfigured("AUTHORIZER_TIMEOUT_S must be 1 to 5: a charger waits for it.")
+if AUTHORIZER_FALLBACK not in ("Invalid", "Accepted"):
+    raise ImproperlyConfigured("AUTHORIZER_FALLBACK must be Invalid or Accepted.")
 CHARGER_LOCK_TIMEOUT_MS = 3_000
 CHARGER_STATEMENT_TIMEOUT_MS = 10_000
 REFUND_SPEED = env.str("REFUND_SPEED", "optimum")
