@@ -11,7 +11,6 @@ from enum import StrEnum
 from csms.rules import meter as meters
 from csms.rules.meter import Meter
 
-
 # The flag of a session whose energy is counted from intervals.
 INTERVALS = "intervals"
 
