@@ -42,6 +42,8 @@ class Context:
     triggered: dict[str, datetime] = field(default_factory=dict)
     repeats: "OrderedDict[str, Repeat]" = field(default_factory=OrderedDict)
     effects: list["Effect"] = field(default_factory=list)
+    # The message that waits for a database that is away, and since when (time.monotonic).
+    held: tuple[str, float] = ("", 0.0)
 
     def may_send(self, now: datetime) -> bool:
         """Whether anything may be sent to this charger now: nothing is before the first boot, nor while its habits want quiet."""
@@ -104,6 +106,8 @@ class Route:
 
     `quick` is the deed in one statement, frame included, where nothing out of the ordinary is told; None: it was.
     `tolerant`: what it lacks is not worth a refusal. `anew`: a repeat is answered anew (its answer tells the time).
+    `before`: what must be asked of others first, outside of the transaction; bounded, and it refuses nothing.
+    `away`: the answer when our database is away or our code fails, from memory (None: hold it); `held_s` is how long it waits.
     """
 
     read: Callable[..., Any]
@@ -113,3 +117,5 @@ class Route:
     quick: Callable[[Context, Arrived, Any, datetime], dict[str, Any] | None] | None = None
     tolerant: bool = False
     anew: bool = False
+    before: Callable[[Context, Any, datetime], None] | None = None
+    away: Callable[[Context, Any, datetime, float], dict[str, Any] | None] | None = None

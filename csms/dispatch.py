@@ -7,6 +7,7 @@ an error because of our own doubts or troubles; a message that our code stumbles
 
 import logging
 import random
+import time
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -86,6 +87,8 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         if route.quick is not None:
             arrived = Arrived(context.charge_point_pk, context.epoch, frame.correlation_id, frame.action, raw, "; ".join(notes))
             payload = route.quick(context, arrived, said, now)
+        if payload is None and route.before is not None:
+            _ask_before(route, context, said, now)
         if payload is None:
             with transaction.atomic():
                 payload, note = route.act(context, said, now)
@@ -97,13 +100,46 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         context.effects.clear()
         raise
     except Exception as error:
-        return _stumbled(raw, frame, context, route, error, now)
+        return _stumbled(raw, frame, context, route, said, error, now)
     text = frames.result(frame.id, payload)
     if not route.anew:
         context.repeats[frame.correlation_id] = Repeat(content, text, now)
         if len(context.repeats) > REPEATS:
             context.repeats.popitem(last=False)
     return Reply(text, frame.correlation_id, frames.CALLRESULT, frame.action, now)
+
+
+def _ask_before(route: Route, context: Context, said: Any, now: datetime) -> None:
+    """What others are asked first. Whatever becomes of that, the message goes on."""
+    assert route.before is not None
+    try:
+        route.before(context, said, now)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("asking others before a message failed in our own code")
+
+
+def answer_away(raw: bytes, context: Context) -> Reply | None:
+    """What a charger hears while our database is away, for the few messages that must not wait: from memory, without it.
+
+    None: the frame is to be held. Nothing is stored by this; never use it for a fact.
+    """
+    frame = frames.read(raw)
+    if isinstance(frame, Unreadable) or frame.type != frames.CALL:
+        return None
+    route = ROUTES[context.version].get(frame.action)
+    if route is None or route.away is None or _too_early(context, frame.action, route, clock.now()):
+        return None
+    now, waits = clock.now(), time.monotonic()
+    if context.held[0] != frame.correlation_id:
+        context.held = (frame.correlation_id, waits)
+    said = route.read(repair.repair(context.version, frame.action, frame.payload).payload, now)
+    payload = route.away(context, said, now, waits - context.held[1])
+    if payload is None:
+        return None
+    note = "answered from memory: the database was away"
+    return Reply(frames.result(frame.id, payload), frame.correlation_id, frames.CALLRESULT, frame.action, now, note)
 
 
 def _repeated(context: Context, frame: Frame, content: int, route: Route, now: datetime) -> Repeat | None:
@@ -126,11 +162,13 @@ def _too_early(context: Context, action: str, route: Route, now: datetime) -> bo
     return context.unclaimed or not route.fact
 
 
-def _stumbled(raw: bytes, frame: Frame, context: Context, route: Route, error: Exception, now: datetime) -> Reply:
+def _stumbled(raw: bytes, frame: Frame, context: Context, route: Route, said: Any, error: Exception, now: datetime) -> Reply:
     """Our own mistake. The frame is kept; a fact is thanked for (refused, the charger would drop it) and shown to a person."""
     with transaction.atomic():
         note = _quarantine(raw, frame, context, error, now)
         payload = route.fallback() if route.fact and route.fallback else None
+        if payload is None and route.away is not None and said is not None:
+            payload = route.away(context, said, now, 0.0)
     if payload is None:
         return _error(frame.id, "InternalError", "", frame.action, now, note)
     return Reply(frames.result(frame.id, payload), frame.correlation_id, frames.CALLRESULT, frame.action, now, note)
