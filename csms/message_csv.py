@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from io import StringIO
 
 from asgiref.sync import sync_to_async
-from django.db import close_old_connections
+from django.db import connection
 from django.db.models import QuerySet
 from django.db.models.functions import Length
 from django.http import StreamingHttpResponse
@@ -55,7 +55,7 @@ def _keys(rows: QuerySet[OcppMessage], last: int, most: int) -> list[tuple[int, 
         with bounded(PIECE_S):
             return list(rows.filter(pk__gt=last).order_by("pk").annotate(size=Length("raw")).values_list("pk", "size")[:most])
     finally:
-        close_old_connections()  # a slow reader must not keep one for as long as the file takes
+        _let_go()
 
 
 def _pieces(keys: list[tuple[int, int]]) -> list[list[int]]:
@@ -76,7 +76,13 @@ def _piece(keys: list[int], tags: bool) -> str:
         found = OcppMessage.objects.filter(pk__in=keys).select_related("charge_point").only(*_READ).order_by("pk")
         return _lines([_row(frame, tags) for frame in found])
     finally:
-        close_old_connections()
+        _let_go()
+
+
+def _let_go() -> None:
+    """A slow reader keeps no connection for as long as the file takes: chargers need them."""
+    if not connection.in_atomic_block:
+        connection.close()
 
 
 _READ = [field.name for field in OcppMessage._meta.concrete_fields] + ["charge_point__cp_id"]
