@@ -8,6 +8,7 @@ send, and cannot store before it answers (docs/one-message.md).
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from django.db import InterfaceError, OperationalError
 from ocpp.v16 import ChargePoint as LibraryChargePoint
 
 from csms import dispatch, threads
@@ -33,13 +34,23 @@ class ChargePoint(LibraryChargePoint):
     async def route_message(self, raw_msg: str | bytes) -> None:
         """One frame in, at most one frame out, what it caused after. Raises when the database is away: nothing was answered."""
         raw = raw_msg.encode("utf-8", "surrogatepass") if isinstance(raw_msg, str) else raw_msg
-        reply = await threads.run(dispatch.answer, raw, self.context)
+        reply = await self._answer(raw)
         effects = list(self.context.effects)
         if reply is not None:
             await self._connection.send(reply.text)
             self._sent(reply)
         if effects:
             await self._effects(effects)
+
+    async def _answer(self, raw: bytes) -> Reply | None:
+        if threads.in_trouble() and (reply := dispatch.answer_away(raw, self.context)) is not None:
+            return reply
+        try:
+            return await threads.run(dispatch.answer, raw, self.context)
+        except (OperationalError, InterfaceError):
+            if (reply := dispatch.answer_away(raw, self.context)) is not None:
+                return reply
+            raise
 
     async def send_next_command(self) -> bool:
         """Send the next waiting command, if this charger may be asked now; False when there was nothing to send.

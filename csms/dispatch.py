@@ -78,6 +78,7 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
             return _error(frame.id, "OccurenceConstraintViolation", notes[-1], frame.action, now)
     elif fixed.missing:
         notes.append("missing " + ", ".join(fixed.missing))
+    said: Any = None
     try:
         read = route.read
         if frame.action == "StopTransaction":
@@ -134,7 +135,7 @@ def answer_away(raw: bytes, context: Context) -> Reply | None:
     now, waits = clock.now(), time.monotonic()
     if context.held[0] != frame.correlation_id:
         context.held = (frame.correlation_id, waits)
-    said = route.read(repair.repair(context.version, frame.action, frame.payload).payload, now)
+    said = route.read(repair.repair(context.version, frame.action, frame.payload).payload, now, context.habits)
     payload = route.away(context, said, now, waits - context.held[1])
     if payload is None:
         return None

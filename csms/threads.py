@@ -5,14 +5,24 @@ keeping its database connection. `lock_timeout` and `statement_timeout` bound wh
 """
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError, connection
+from psycopg.errors import DeadlockDetected, LockNotAvailable, QueryCanceled
 
 _pool = ThreadPoolExecutor(max_workers=settings.CHARGER_THREADS, thread_name_prefix="charger")
+# How long one failure tells that the database is away; the poll of commands (csms/gateway.py) asks it every 2 s.
+TROUBLE_S = 20.0
+_failed_at: float | None = None
+
+
+def in_trouble() -> bool:
+    """Whether the database was away when it was last asked. Asking it then may take as long as the pool has patience."""
+    return _failed_at is not None and time.monotonic() - _failed_at < TROUBLE_S
 
 
 async def run(function: Callable[..., Any], *args: Any) -> Any:
@@ -21,12 +31,17 @@ async def run(function: Callable[..., Any], *args: Any) -> Any:
 
 
 def _guarded(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    global _failed_at
     try:
         _bound_waiting()
-        return function(*args)
-    except (OperationalError, InterfaceError):
+        done = function(*args)
+    except (OperationalError, InterfaceError) as error:
         connection.close()
+        if not isinstance(error.__cause__, (LockNotAvailable, QueryCanceled, DeadlockDetected)):  # it was there, and busy
+            _failed_at = time.monotonic()
         raise
+    _failed_at = None
+    return done
 
 
 def _bound_waiting() -> None:
