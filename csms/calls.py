@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from importlib import import_module
+from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -20,7 +21,11 @@ from csms.models import ChargePoint, Command, CommandState
 class Call:
     """One call. `answered` and `ended` are dotted names of functions (command, now) -> None, called in the transaction that
     settles the command: `answered` with the charger's answer in `command.response` (whatever it says; `command.error` for a
-    CALLERROR), `ended` when it ends without one (timeout, unknown, expired unsent)."""
+    CALLERROR), `ended` when time settles it: it was not answered (TIMEOUT), or nothing came of it or it was never sent (EXPIRED).
+
+    `intent` is the dotted name of a function (charge_point, payload, now) -> payloads, called when somebody asks for it: it
+    writes down what is wanted, and may say that the deed takes other calls than the one asked for.
+    """
 
     profile: str
     label: str
@@ -32,13 +37,22 @@ class Call:
     confirm: str = ""  # what a person should know first
     before_accepted: bool = False  # may be sent to a charger that is Pending (1.6 §4.2)
     effect_s: int = 180  # how long a promise may take
+    queue_s: int = 300  # how long it waits for a charger that is not there
     answered: str = ""
     ended: str = ""
+    intent: str = ""
+    one_by_one: str = ""  # why it is not asked of many chargers at once
+    # Who asks for it with numbers of our own (reservations, files, certificates): asked again by hand they would not fit.
+    page: str = ""
 
     def tell(self, which: str, command: Command, now: datetime) -> None:
         """Tell whoever listens for `answered` or `ended`."""
         if name := getattr(self, which):
             _function(name)(command, now)
+
+    def wanted(self, charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> list[dict[str, Any]]:
+        """Write down what is wanted; the payloads to send for it."""
+        return list(_function(self.intent)(charge_point, payload, now)) if self.intent else [payload]
 
 
 CORE, FIRMWARE, LISTS, RESERVATION, SMART, TRIGGER, SECURITY = (
@@ -53,7 +67,14 @@ CORE, FIRMWARE, LISTS, RESERVATION, SMART, TRIGGER, SECURITY = (
 
 CALLS: dict[str, Call] = {
     "ChangeAvailability": Call(
-        CORE, "Take out of or into service", "connectorId 0 is the whole charger.", promised=("Accepted", "Scheduled"), effect_s=24 * 3600
+        CORE,
+        "Take out of or into service",
+        "For maintenance, or to open it again. While a car charges it is scheduled for the end of its session.",
+        promised=("Accepted", "Scheduled"),
+        effect_s=24 * 3600,
+        queue_s=24 * 3600,
+        intent="csms.availability.asked",
+        answered="csms.availability.answered",
     ),
     "ChangeConfiguration": Call(
         CORE,
@@ -70,14 +91,28 @@ CALLS: dict[str, Call] = {
         CORE, "Send a vendor's message", "As the vendor's documents say.", effective=("Accepted",), promised=(), before_accepted=True
     ),
     "GetConfiguration": Call(CORE, "Read its configuration", "All keys, or those named.", before_accepted=True),
-    "RemoteStartTransaction": Call(CORE, "Start a session", "For a tag, at a connector.", effect_s=180),
+    "RemoteStartTransaction": Call(
+        CORE,
+        "Start a session",
+        "For a tag, at a connector.",
+        queue_s=60,
+        one_by_one="A tag charges one car.",
+    ),
     "RemoteStopTransaction": Call(
-        CORE, "Stop a session", "By its transaction.", confirm="The session ends; what is left of its money is refunded."
+        CORE,
+        "Stop a session",
+        "By its transaction.",
+        confirm="The session ends; what is left of its money is refunded.",
+        effect_s=60,
+        queue_s=120,
+        answered="csms.outcomes.stop_answered",
+        ended="csms.outcomes.stop_ended",
+        one_by_one="A transaction is of one charger.",
     ),
     "Reset": Call(
         CORE,
         "Restart",
-        "Soft ends its sessions first; Hard does not wait.",
+        "Soft ends its sessions and restarts; Hard does not wait for anything.",
         confirm="Running sessions on it end.",
         before_accepted=True,
         effect_s=600,
@@ -99,9 +134,21 @@ CALLS: dict[str, Call] = {
     ),
     "GetLocalListVersion": Call(LISTS, "Read its local list's version", "-1: it has no lists; 0: the list is empty."),
     "SendLocalList": Call(LISTS, "Send its local list", "The tags it may start without asking us.", effective=("Accepted",), promised=()),
-    "CancelReservation": Call(RESERVATION, "Cancel a reservation", "By its number.", effective=("Accepted",), promised=()),
+    "CancelReservation": Call(
+        RESERVATION,
+        "Cancel a reservation",
+        "By its number.",
+        effective=("Accepted",),
+        promised=(),
+        one_by_one="A reservation is of one charger.",
+    ),
     "ReserveNow": Call(
-        RESERVATION, "Keep a connector for a tag", "Until a time; connectorId 0 is any.", effective=("Accepted",), promised=()
+        RESERVATION,
+        "Keep a connector for a tag",
+        "Until a time; connectorId 0 is any.",
+        effective=("Accepted",),
+        promised=(),
+        one_by_one="A reservation is of one charger.",
     ),
     "ClearChargingProfile": Call(
         SMART, "Clear charging profiles", "Those that fit all that is named.", effective=("Accepted", "Unknown"), promised=()
@@ -141,12 +188,11 @@ BEFORE_ACCEPTED = tuple(action for action, call in CALLS.items() if call.before_
 def state_of(action: str, response: dict[str, Any]) -> str:
     """What this answer makes of a command: effective, accepted (promised), rejected, or unknown."""
     call = CALLS[action]
-    status = response.get("status")
-    if isinstance(status, str):
+    if status := status_of(action, response):
         if status in call.effective:
             return CommandState.EFFECTIVE
         return CommandState.ACCEPTED if status in call.promised else CommandState.REJECTED
-    if "status" in _answer_schema(action).get("required", ()):
+    if "status" in _answers(action).schema.get("properties", {}):
         return CommandState.UNKNOWN  # what it lacks is the very answer: what becomes of it will show
     return call.without_status if response or call.may_be_empty else CommandState.UNKNOWN
 
@@ -164,8 +210,8 @@ def check(action: str, payload: dict[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _answer_schema(action: str) -> dict[str, Any]:
-    return get_validator(MessageType.CallResult, action, "1.6").schema
+def _answers(action: str) -> Any:
+    return get_validator(MessageType.CallResult, action, "1.6")
 
 
 @cache
@@ -179,3 +225,44 @@ def reachable(charge_point: ChargePoint) -> str:
     if charge_point.blocked:
         return "The charger is blocked."
     return "" if charge_point.online else "The charger is not connected: the command waits for it."
+def status_of(action: str, response: dict[str, Any] | None) -> str:
+    """The status of an answer in the standard's own spelling; "" when it has none that the standard knows."""
+    said = (response or {}).get("status")
+    known = _of_enum(_answers(action).schema, "status")
+    return next((one for one in known if isinstance(said, str) and one.casefold() == said.strip().casefold()), "")
+
+
+def odd(action: str, response: dict[str, Any]) -> str:
+    """What is not as the standard has it in this answer, in words; "" when nothing is."""
+    found = []
+    for error in islice(_answers(action).iter_errors(response), 3):
+        where = ".".join(str(part) for part in error.absolute_path)
+        if error.validator == "required":
+            found.append(f"{error.message.split(' ')[0]} is missing{f' in {where}' if where else ''}")
+        elif error.validator == "additionalProperties":
+            extra = sorted(set(error.instance) - set(error.schema.get("properties", {})))
+            found.append(f"unknown field {', '.join(extra)[:60]}")
+        else:
+            found.append(f"{where or 'it'} is not as the standard has it")
+    return "; ".join(dict.fromkeys(found))
+
+
+def properties(action: str) -> dict[str, Any]:
+    """The fields of a call: the standard's schema of each."""
+    schema = get_validator(MessageType.Call, action, "1.6").schema
+    return {name: _resolved(schema, one) for name, one in schema.get("properties", {}).items()}
+
+
+def required(action: str) -> set[str]:
+    """The fields it cannot go without."""
+    return set(get_validator(MessageType.Call, action, "1.6").schema.get("required", ()))
+
+
+def _resolved(schema: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
+    return schema["definitions"][one["$ref"].rpartition("/")[2]] if "$ref" in one else one
+
+
+def _of_enum(schema: dict[str, Any], name: str) -> list[str]:
+    return list(_resolved(schema, schema.get("properties", {}).get(name, {})).get("enum", []))
+
+

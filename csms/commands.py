@@ -20,7 +20,6 @@ from accounts import actor, audit
 from csms import alerts, askable, calls, learned, live
 from csms.frames import clean_json
 from csms.models import ChargePoint, ChargingSession, Command, CommandBatch, CommandState, Connection, IdTag, Registration
-from csms.rules import secrecy
 from csms.rules.connection import Standing, standing
 from csms.rules.secrecy import masked
 from voltaro import clock
@@ -154,7 +153,8 @@ def _not_too_often(who: str, now: datetime) -> None:
     mine = Command.objects.filter(requested_by=who, batch__isnull=True).order_by("-id").values_list("created_at", flat=True)
     if (oldest := mine[ASKED_AT_MOST - 1 : ASKED_AT_MOST].first()) is not None and oldest > now - timedelta(seconds=ASKED_WITHIN_S):
         raise ValidationError(
-            f"That is more than {ASKED_AT_MOST} commands within a minute: wait a moment, or ask many chargers at once as a batch.", "too_many"
+            f"That is more than {ASKED_AT_MOST} commands within a minute: wait a moment, or ask many chargers at once as a batch.",
+            "too_many",
         )
 
 
@@ -221,7 +221,7 @@ def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | N
     command = asked.select_for_update(no_key=True).get()
     if command.answered_at is not None:
         return command
-    response = secrecy.masked(clean_json(response))
+    response = masked(clean_json(response))
     command.answered_at, command.response, command.error = now, response, error[:255]
     state = CommandState.ERROR if error else calls.state_of(command.action, response or {})
     if not error and (odd := calls.odd(command.action, response or {})):

@@ -39,7 +39,9 @@ class Context:
     heartbeat_at: datetime | None = None
     sent_at: datetime | None = None
     # Messages we asked for, which a charger that is not accepted yet may send.
-    triggered: dict[str, datetime] = field(default_factory=dict)
+    triggered: dict[str, "Triggered"] = field(default_factory=dict)
+    # Calls sent on this socket whose effect a message of the charger shows (csms/outcomes.py).
+    awaits: set[str] = field(default_factory=set)
     repeats: "OrderedDict[str, Repeat]" = field(default_factory=OrderedDict)
     effects: list["Effect"] = field(default_factory=list)
     # The message that waits for a database that is away, and since when (time.monotonic).
@@ -58,6 +60,15 @@ class Context:
 
 @dataclass(frozen=True)
 class Changed:
+@dataclass(frozen=True)
+class Triggered:
+    """A message we asked for, until when it counts as asked for, and by which command (of one connector, or of any)."""
+
+    until: datetime
+    command_pk: int
+    connector_no: int | None = None
+
+
     """The pages of this connector should look again."""
 
     connector_code: str

@@ -17,8 +17,8 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import audit
 from accounts.actor import acting
-from csms import commands, frames, message_writer, quirks, repair, routes16, stations
-from csms.context import Context, MaySend, Repeat, Reply, Route
+from csms import commands, floods, frames, message_writer, outcomes, quirks, repair, routes16, stations
+from csms.context import Changed, Context, MaySend, Repeat, Reply, Route
 from csms.frames import Frame, Unreadable
 from csms.models import ChargePoint, Registration
 from csms.quick import Arrived
@@ -33,7 +33,6 @@ REPEAT_S = 600
 REPEATS = 64
 # What a charger that is not accepted yet may say unasked (1.6 §4.2, errata 3.10).
 BEFORE_ACCEPTED = {"BootNotification", "Heartbeat"}
-TRIGGER_S = 120
 
 
 def answer(raw: bytes, context: Context) -> Reply | None:
@@ -101,6 +100,8 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         context.effects.clear()
         raise
     except Exception as error:
+        if context.triggered or context.awaits:
+            _effects_seen(context, frame.action, fixed.payload, now)
         return _stumbled(raw, frame, context, route, said, error, now)
     text = frames.result(frame.id, payload)
     if not route.anew:
@@ -114,6 +115,16 @@ def _ask_before(route: Route, context: Context, said: Any, now: datetime) -> Non
     """What others are asked first. Whatever becomes of that, the message goes on."""
     assert route.before is not None
     try:
+def _effects_seen(context: Context, action: str, payload: dict[str, Any], now: datetime) -> None:
+    """The message may be what a command of ours waits for. It is true and kept whatever becomes of that."""
+    try:
+        outcomes.seen(context, action, payload, now)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:
+        log.exception("the effect of a command was not understood by our code")
+
+
         route.before(context, said, now)
     except (OperationalError, InterfaceError):
         raise
@@ -158,7 +169,7 @@ def _too_early(context: Context, action: str, route: Route, now: datetime) -> bo
     """A charger that is not accepted may boot, and say what it was asked for. A charger once accepted keeps its facts."""
     if context.registration == Registration.ACCEPTED or action in BEFORE_ACCEPTED:
         return False
-    if (until := context.triggered.get(action)) is not None and now < until:
+    if (asked := context.triggered.get(action)) is not None and now < asked.until:
         return False
     return context.unclaimed or not route.fact
 
@@ -211,6 +222,7 @@ def _settled(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
         message_writer.received(context, raw, now, frame.correlation_id, frame.type, command.action if command else "", note)
 
 
+        context.effects += [Changed(place.code) for place in context.places.values()]
 def _error(ident: Any, code: str, description: str, action: str, now: datetime, note: str = "") -> Reply:
     return Reply(frames.error(ident, code, description), frames.clean(str(ident))[:64], frames.CALLERROR, action, now, note)
 
@@ -275,7 +287,6 @@ def next_command(context: Context) -> Reply | None:
     if command is None:
         return None
     context.sent_at = now
-    if (wanted := command.payload.get("requestedMessage")) and command.action in ("TriggerMessage", "ExtendedTriggerMessage"):
-        context.triggered[str(wanted)] = now + timedelta(seconds=TRIGGER_S)
+    outcomes.sent(context, command, now)
     text = frames.call(command.unique_id, command.action, command.payload)
     return Reply(text, command.unique_id, frames.CALL, command.action, now)

@@ -7,7 +7,7 @@ from datetime import datetime
 from django.db import connection
 
 from accounts import audit
-from csms import commands, live, permits, sessions, stations, tags
+from csms import commands, live, outcomes, permits, sessions, stations, tags
 from csms.events import StartReported
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, SessionState
 from csms.rules import meter as meters
@@ -39,7 +39,8 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
     repeated = ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit").first()
     if repeated is not None:
         return _answer(repeated, new=False)
-    answer, flags = _judge(charge_point, connector, said, now)
+    asked = outcomes.start_asked(charge_point_pk, connector.connector_id, said.tag, now)
+    answer, flags = _judge(charge_point, connector, said, asked, now)
     _supersede(connector, now)
     session = _create(charge_point, connector, said, key, answer, flags, now)
     if answer.accepted and answer.permit is not None and answer.permit.kind == IdTag.Kind.ONE_TIME:
@@ -48,6 +49,8 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
         mine = Command.objects.filter(permit=answer.permit)
         mine.filter(state=CommandState.QUEUED).update(state=CommandState.EXPIRED, settled_at=now)
         commands.effective(mine, now)
+    if asked is not None:
+        outcomes.started(asked, session, now)
     audit.record(
         "session.started",
         session,
@@ -68,14 +71,16 @@ def start_key(said: StartReported, boot_count: int) -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:40]
 
 
-def _judge(charge_point: ChargePoint, connector: Connector, said: StartReported, now: datetime) -> tuple[TagAnswer, list[str]]:
+def _judge(
+    charge_point: ChargePoint, connector: Connector, said: StartReported, asked: Command | None, now: datetime
+) -> tuple[TagAnswer, list[str]]:
     permit = (
         IdTag.objects.select_for_update(of=("self",), no_key=True).select_related("connector").filter(tag=tags.normal(said.tag)).first()
     )
     flags = [] if said.at is not None else ["clock"]
     if permit is None:
         # Some chargers start under a tag of their own after our request: the one who has just paid here is meant.
-        permit = _asked_for(connector, now)
+        permit = _asked_for(connector, now) or (outcomes.asked_tag(asked) if asked is not None else None)
         if permit is not None:
             flags.append("tag_changed")
     return tags.judge(permit, charge_point.pk, connector.connector_id, now), flags

@@ -194,13 +194,16 @@ WITH mine AS (
   UPDATE csms_idtag SET ask_at = %(now)s
   WHERE charge_point_id = %(pk)s AND kind = 'one_time' AND state = 'ready' AND start_until > %(now)s RETURNING 1
 )
+), restarted AS (
+  UPDATE csms_command SET state = 'effective', settled_at = %(now)s, updated_at = %(now)s, note = 'It connected again.'
+  WHERE charge_point_id = %(pk)s AND action = 'Reset' AND state IN ('sent', 'accepted', 'timeout', 'unknown')
 SELECT epoch, coalesce((SELECT channel FROM replaced ORDER BY epoch DESC LIMIT 1), ''), EXISTS (SELECT 1 FROM woken) FROM mine"""
 
 
 def claim(charge_point_pk: int, *, process: str, channel: str, remote_address: str, subprotocol: str, now: datetime) -> tuple[int, str]:
     """A newcomer with the right key takes the charger: the new epoch, and the channel of the socket it replaces ("" for none).
 
-    Whoever has paid here and waits for the charger is asked for again. One statement:
+    Whoever has paid here and waits for the charger is asked for again; a restart that was asked has happened. One statement:
     the charger's row is locked by its own UPDATE, so that of two newcomers one is simply the later.
     """
     told = {

@@ -36,6 +36,12 @@ WORKERS: dict[str, Worker] = {
     "commands.timeout": Worker(
         "csms.commands.timeout_due", "csms.commands.to_time_out", 10, what="commands without an answer or an effect"
     ),
+    "availability.settle": Worker(
+        "csms.availability.settle_due", "csms.availability.to_settle", 15, what="availability that was promised and is so by now"
+    ),
+    "availability.assert": Worker(
+        "csms.availability.assert_due", "csms.availability.to_assert", 30, what="connectors that came back and are not as wanted"
+    ),
     "permits.ask": Worker(
         "csms.permits.ask_due", "csms.permits.to_ask", 5, ("permit.ask",), "paid, not yet started: ask the charger (again)"
     ),

@@ -124,7 +124,7 @@ def test_a_replaced_socket_is_given_no_command(charger, ask):
     ],
 )
 def test_an_answer_settles_the_row(charger, ask, action, answer, settled):
-    command = ask(action)
+    command = ask(action, {"connectorId": 1, "type": "Inoperative"} if action == "ChangeAvailability" else {})
     charger.command()
     charger.raw(json.dumps(answer).replace("{id}", command.unique_id))
     assert state(command) == settled
@@ -224,7 +224,7 @@ def test_an_accepted_reset_that_never_happens_expires(charger, ask):
 
 
 def test_a_line_that_breaks_leaves_it_unknown_and_it_is_not_sent_again(charger, ask):
-    command = ask()
+    command = ask("TriggerMessage", {"requestedMessage": "StatusNotification"})
     charger.command()
     charger.drop()
     assert state(command) == "unknown"
