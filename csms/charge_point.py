@@ -5,6 +5,7 @@ The library brings the standard's words (schemas, enums, payload classes) and th
 send, and cannot store before it answers (docs/one-message.md).
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -43,8 +44,10 @@ class ChargePoint(LibraryChargePoint):
             await self._effects(effects)
 
     async def _answer(self, raw: bytes) -> Reply | None:
-        if threads.in_trouble() and (reply := dispatch.answer_away(raw, self.context)) is not None:
-            return reply
+        while threads.in_trouble() and dispatch.may_not_wait(raw, self.context):
+            if (reply := dispatch.answer_away(raw, self.context)) is not None:
+                return reply
+            await asyncio.sleep(0.2)
         try:
             return await threads.run(dispatch.answer, raw, self.context)
         except (OperationalError, InterfaceError):

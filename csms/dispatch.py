@@ -132,17 +132,23 @@ def _effects_seen(context: Context, action: str, payload: dict[str, Any], now: d
         log.exception("asking others before a message failed in our own code")
 
 
+def may_not_wait(raw: bytes, context: Context) -> bool:
+    """Whether this is one of the few messages with an answer while our database is away (`answer_away`, soon or at once)."""
+    frame = frames.read(raw)
+    route = None if isinstance(frame, Unreadable) or frame.type != frames.CALL else ROUTES[context.version].get(frame.action)
+    return route is not None and route.away is not None and not _too_early(context, frame.action, route, clock.now())
+
+
 def answer_away(raw: bytes, context: Context) -> Reply | None:
     """What a charger hears while our database is away, for the few messages that must not wait: from memory, without it.
 
     None: the frame is to be held. Nothing is stored by this; never use it for a fact.
     """
     frame = frames.read(raw)
-    if isinstance(frame, Unreadable) or frame.type != frames.CALL:
+    if isinstance(frame, Unreadable) or not may_not_wait(raw, context):
         return None
-    route = ROUTES[context.version].get(frame.action)
-    if route is None or route.away is None or _too_early(context, frame.action, route, clock.now()):
-        return None
+    route = ROUTES[context.version][frame.action]
+    assert route.away is not None
     now, waits = clock.now(), time.monotonic()
     if context.held[0] != frame.correlation_id:
         context.held = (frame.correlation_id, waits)

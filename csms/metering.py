@@ -17,6 +17,7 @@ from csms import sessions, tags
 from csms.events import Metered, Reading, StopReported
 from csms.models import ChargePoint, ChargingSession, Connector
 from csms.rules import session as rule
+from csms.rules.habits import STANDARD, Habits
 
 # What chargers send that never got, or lost, their transaction id.
 NO_TRANSACTION = {None, "", "0", "-1"}
@@ -68,10 +69,12 @@ def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: 
     return Moved(row.pk, place, live=row.live, stop_due_at=row.stop_due_at if row.live else None, row=row)
 
 
-def stopped(charge_point_pk: int, known: dict[UUID, Place], said: StopReported, now: datetime) -> tuple[Moved, str | None]:
+def stopped(
+    charge_point_pk: int, known: dict[UUID, Place], said: StopReported, now: datetime, habits: Habits = STANDARD
+) -> tuple[Moved, str | None]:
     """The transaction ended. Always thanked for; the second value is the tag's status when the charger gave a tag."""
     row = _session_to_stop(charge_point_pk, said)
-    status = tags.authorize(said.tag, charge_point_pk, now).status if said.tag else None
+    status = tags.authorize(said.tag, charge_point_pk, now, habits).status if said.tag else None
     if row is None:
         audit.record("session.orphan_stop", ChargePoint(pk=charge_point_pk), after=_facts(said))
         return Moved(None, None, note=f"no session for transaction {said.transaction_ref}: kept for a person to see"), status

@@ -6,7 +6,7 @@ A deed runs inside the transaction that also keeps the frame, and answers with t
 from datetime import datetime
 from typing import Any
 
-from csms import metering, ocpp16, permits, quick, quirks, starts, stations, tags, vendors
+from csms import authorizer, metering, ocpp16, permits, quick, quirks, starts, stations, tags, vendors
 from csms.context import Changed, Context, Route, StopPlanned
 from csms.metering import Moved
 from csms.models import ChargePoint
@@ -77,8 +77,22 @@ def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any],
 
 
 def _authorize(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    judged = tags.authorize(said.tag, context.charge_point_pk, now)
-    return ocpp16.write_authorize(judged.status, judged.permit.parent if judged.permit else ""), ""
+    if (told := tags.remembered(context.charge_point_pk, said.tag, now)) is not None:
+        return ocpp16.write_authorize(told.status, told.parent), "asked a moment ago: the same answer"
+    judged = tags.authorize(said.tag, context.charge_point_pk, now, context.habits)
+    tags.remember(context.charge_point_pk, said.tag, judged, now)
+    tags.refused(judged, said.tag, context.charge_point_pk, now)
+    return ocpp16.write_authorize(judged.status, judged.parent), ""
+
+
+def _before_authorize(context: Context, said: Any, now: datetime) -> None:
+    if tags.remembered(context.charge_point_pk, said.tag, now) is None:
+        authorizer.consult(said.tag, context.charge_point_pk, context.cp_id, None, context.habits, now)
+
+
+def _authorize_away(context: Context, said: Any, now: datetime, held_s: float) -> dict[str, Any] | None:
+    told = tags.while_away(context.charge_point_pk, said.tag, context.habits, now, held_s)
+    return ocpp16.write_authorize(told.status, told.parent) if told else None
 
 
 def _start(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
@@ -87,6 +101,10 @@ def _start(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], 
         context.places = metering.places(context.cp_id)
     note = "" if started.new else "repeated: the same session"
     return ocpp16.write_start_transaction(started.transaction_id, started.status, started.parent), note
+
+
+def _before_start(context: Context, said: Any, now: datetime) -> None:
+    authorizer.consult(said.tag, context.charge_point_pk, context.cp_id, said.connector_no, context.habits, now)
 
 
 def _start_fallback() -> dict[str, Any]:
@@ -125,7 +143,7 @@ def _moved(context: Context, moved: Moved) -> None:
 
 
 def _stop(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    moved, status = metering.stopped(context.charge_point_pk, context.places, said, now)
+    moved, status = metering.stopped(context.charge_point_pk, context.places, said, now, context.habits)
     if moved.session_id is not None:
         context.effects.append(StopPlanned(moved.session_id, None))
     return ocpp16.write_stop_transaction(status), moved.note
@@ -137,12 +155,14 @@ def _data_transfer(context: Context, said: Any, now: datetime) -> tuple[dict[str
 
 
 ROUTES: dict[str, Route] = {
-    "Authorize": Route(ocpp16.read_authorize, _authorize, tolerant=True, anew=True),
+    "Authorize": Route(
+        ocpp16.read_authorize, _authorize, tolerant=True, anew=True, before=_before_authorize, away=_authorize_away
+    ),
     "BootNotification": Route(ocpp16.read_boot_notification, _boot, quick=_quick_boot, tolerant=True, anew=True),
     "DataTransfer": Route(ocpp16.read_data_transfer, _data_transfer, tolerant=True),
     "Heartbeat": Route(ocpp16.read_heartbeat, _heartbeat, anew=True),
     "MeterValues": Route(ocpp16.read_meter_values, _meter_values, fact=True, fallback=ocpp16.write_empty, quick=_quick_meter_values),
-    "StartTransaction": Route(ocpp16.read_start_transaction, _start, fact=True, fallback=_start_fallback),
+    "StartTransaction": Route(ocpp16.read_start_transaction, _start, fact=True, fallback=_start_fallback, before=_before_start),
     "StatusNotification": Route(ocpp16.read_status_notification, _status, quick=_quick_status, tolerant=True),
     "StopTransaction": Route(ocpp16.read_stop_transaction, _stop, fact=True, fallback=ocpp16.write_stop_transaction),
 }

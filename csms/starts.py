@@ -1,13 +1,14 @@
 """A transaction begins: StartTransaction becomes a session, exactly once, whatever we think of it."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from django.db import connection
 
 from accounts import audit
-from csms import commands, live, outcomes, permits, sessions, stations, tags
+from accounts.models import AuditEntry
+from csms import commands, live, outcomes, permits, quirks, reservations, sessions, stations, tags
 from csms.events import StartReported
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, SessionState
 from csms.rules import meter as meters
@@ -36,11 +37,15 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
     found = stations.connector(charge_point.cp_id, min(said.connector_no, stations.MAX_CONNECTORS))
     connector = permits.lock_connector(found.pk)
     key = start_key(said, charge_point.boot_count)
-    repeated = ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit").first()
+    repeated = ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit", "card").first()
     if repeated is not None:
-        return _answer(repeated, new=False)
+        return _answer(repeated, new=False, status=_told(repeated))
     asked = outcomes.start_asked(charge_point_pk, connector.connector_id, said.tag, now)
     answer, flags = _judge(charge_point, connector, said, asked, now)
+    meant = reservations.meant(connector, charge_point, said.reservation_id, answer, now)
+    if meant.breaks is not None and answer.accepted:
+        # Kept for somebody else. Not Invalid: that would stay in the charger's cache, and the card is good elsewhere.
+        answer, flags = replace(answer, status="ConcurrentTx"), [*flags, "reserved"]
     _supersede(connector, now)
     session = _create(charge_point, connector, said, key, answer, flags, now)
     if answer.accepted and answer.permit is not None and answer.permit.kind == IdTag.Kind.ONE_TIME:
@@ -51,6 +56,8 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
         commands.effective(mine, now)
     if asked is not None:
         outcomes.started(asked, session, now)
+    if meant.uses is not None and answer.accepted:
+        reservations.used(meant.uses, session, now)
     audit.record(
         "session.started",
         session,
@@ -74,16 +81,15 @@ def start_key(said: StartReported, boot_count: int) -> str:
 def _judge(
     charge_point: ChargePoint, connector: Connector, said: StartReported, asked: Command | None, now: datetime
 ) -> tuple[TagAnswer, list[str]]:
-    permit = (
-        IdTag.objects.select_for_update(of=("self",), no_key=True).select_related("connector").filter(tag=tags.normal(said.tag)).first()
-    )
+    habits = quirks.of(charge_point)
+    shown = permit = tags.find(said.tag, habits, rows=IdTag.objects.select_for_update(of=("self",), no_key=True))
     flags = [] if said.at is not None else ["clock"]
-    if permit is None:
+    if permit is None or (permit.source == "external" and permit.external_status != "Accepted"):
         # Some chargers start under a tag of their own after our request: the one who has just paid here is meant.
         permit = _asked_for(connector, now) or (outcomes.asked_tag(asked) if asked is not None else None)
         if permit is not None:
             flags.append("tag_changed")
-    return tags.judge(permit, charge_point.pk, connector.connector_id, now), flags
+    return tags.judge(permit or shown, charge_point.pk, connector.connector_id, now, tag=said.tag, habits=habits), flags
 
 
 def _asked_for(connector: Connector, now: datetime) -> IdTag | None:
@@ -114,6 +120,7 @@ def _create(
         company_id=charge_point.company_id,
         user_id=permit.user_id if permit else None,
         permit=permit if permit and permit.kind == IdTag.Kind.ONE_TIME else None,
+        card=answer.permit if answer.permit is not None and answer.permit.kind == IdTag.Kind.RFID else None,
         id_tag=said.tag[:64],
         authorized=answer.accepted,
         transaction_id=str(next_transaction_id()),
@@ -145,6 +152,15 @@ def next_transaction_id() -> int:
         return int(cursor.fetchone()[0])
 
 
+def _told(session: ChargingSession) -> str:
+    """What the charger was told of the tag when it first said this start."""
+    if session.authorized:
+        return "Accepted"
+    first = AuditEntry.objects.filter(target_type=session._meta.label_lower, target_id=str(session.pk), action="session.started").first()
+    return str(first.after.get("status", "Invalid")) if first is not None else "Invalid"
+
+
 def _answer(session: ChargingSession, *, new: bool, status: str = "") -> Started:
-    parent = session.permit.parent if session.permit_id else ""
+    tag = session.permit or session.card
+    parent = tag.parent if tag is not None else ""
     return Started(int(session.transaction_id), status or ("Accepted" if session.authorized else "Invalid"), parent, session, new)
