@@ -155,7 +155,8 @@ class World:
 
 @cache
 def _schema(name: str) -> Draft4Validator:
-    return Draft4Validator(json.loads((importlib.resources.files("ocpp") / "v16" / "schemas" / f"{name}.json").read_text("utf-8-sig")))
+    text = (importlib.resources.files("ocpp") / "v16" / "schemas" / f"{name}.json").read_text("utf-8-sig")
+    return Draft4Validator(json.loads(text, parse_float=Decimal))  # a limit of 6.1 is a multiple of 0.1 in decimals only
 
 
 def fits(text: str, asked: dict[str, str]) -> None:

@@ -172,13 +172,9 @@ def _never_answers(message: Message, rng: Random) -> Iterable[Message]:
         yield message
 
 
-def _never_stops(message: Message, rng: Random) -> Iterable[Message]:
-    if message[0] != CALL or message[2] != "StopTransaction":
-        yield message
-
-
 ABOUT_RUNNING = ("MeterValues", "StopTransaction")
 
+# Frames are bent in this order: first what they say, then the form they have.
 STRANGE: dict[str, Strange] = {
     # the line
     "no_subprotocol": Strange("asks for no sub-protocol"),
@@ -186,8 +182,28 @@ STRANGE: dict[str, Strange] = {
     "chatty_modem": Strange("its modem talks in between: AT+CSQ, OK, RING", _chatty_modem),
     "boots_always": Strange("boots whenever the line is back"),
     "never_boots": Strange("says no BootNotification at all"),
+    # transactions
+    "transaction_zero": Strange("transactionId 0 in every MeterValues and StopTransaction", _with("transactionId", 0, *ABOUT_RUNNING)),
+    "unknown_stop": Strange("transactionId -1 in StopTransaction", _with("transactionId", -1, "StopTransaction")),
+    "starts_twice": Strange("says each StartTransaction twice, with a new message id", _starts_twice),
+    "never_stops": Strange("says no StopTransaction"),
+    "app_stop": Strange('stops for the reason "AppStop"', _with("reason", "AppStop", "StopTransaction")),
+    "ignores_remote_stop": Strange("accepts a remote stop, and goes on"),
+    # meters
+    "kwh_in_wh": Strange("registers in kWh that say Wh", _calls(_kwh_as_wh)),
+    "session_register": Strange("a register that begins at 0 with every transaction"),
+    # times
+    "local_time": Strange("Indian time without a zone", _values(_local_time)),
+    "unset_clock": Strange("the year 2000", _values(_unset_clock)),
+    # firmware and keys
+    "bad_flash": Strange("firmware is fetched, and its installation fails"),
+    "rolls_back": Strange("firmware says Installed, and the old version boots"),
+    "key_after_reboot": Strange("takes a new AuthorizationKey after a reboot only (RebootRequired)"),
+    # vendor messages, by DataTransfer
+    "last_meter_value": Strange("asks GetLastMeterValue after a reboot in the middle of a transaction"),
+    "post_boot_state": Strange("waits to be told PostBootState after such a reboot"),
+    "session_limit": Strange("knows SessionLimit, keeps to it, and says StopDetail"),
     # frames
-    "null_payload": Strange("null instead of an empty payload", _null_payload),
     "string_numbers": Strange("numbers as strings", _values(_string_numbers)),
     "number_values": Strange("sampled values as numbers", _values(_number_values)),
     "objects_for_lists": Strange("meterValue and sampledValue as objects, not lists", _calls(_objects_for_lists)),
@@ -199,29 +215,9 @@ STRANGE: dict[str, Strange] = {
     "no_vendor": Strange("an empty chargePointVendor", _with("chargePointVendor", "", "BootNotification")),
     "control_bytes": Strange("two control bytes behind every idTag", _values(_control_bytes)),
     "bare_answers": Strange("answers without their status", _bare_answers),
+    "null_payload": Strange("null instead of an empty payload", _null_payload),
     "short_errors": Strange("CALLERROR of three elements", _short_errors),
     "never_answers": Strange("talks, and answers no call", _never_answers),
-    # times
-    "local_time": Strange("Indian time without a zone", _values(_local_time)),
-    "unset_clock": Strange("the year 2000", _values(_unset_clock)),
-    # transactions
-    "transaction_zero": Strange("transactionId 0 in every MeterValues and StopTransaction", _with("transactionId", 0, *ABOUT_RUNNING)),
-    "unknown_stop": Strange("transactionId -1 in StopTransaction", _with("transactionId", -1, "StopTransaction")),
-    "starts_twice": Strange("says each StartTransaction twice, with a new message id", _starts_twice),
-    "never_stops": Strange("says no StopTransaction", _never_stops),
-    "app_stop": Strange('stops for the reason "AppStop"', _with("reason", "AppStop", "StopTransaction")),
-    "ignores_remote_stop": Strange("accepts a remote stop, and goes on"),
-    # meters
-    "kwh_in_wh": Strange("registers in kWh that say Wh", _calls(_kwh_as_wh)),
-    "session_register": Strange("a register that begins at 0 with every transaction"),
-    # firmware and keys
-    "bad_flash": Strange("firmware is fetched, and its installation fails"),
-    "rolls_back": Strange("firmware says Installed, and the old version boots"),
-    "key_after_reboot": Strange("takes a new AuthorizationKey after a reboot only (RebootRequired)"),
-    # vendor messages, by DataTransfer
-    "last_meter_value": Strange("asks GetLastMeterValue after a reboot in the middle of a transaction"),
-    "post_boot_state": Strange("waits to be told PostBootState after such a reboot"),
-    "session_limit": Strange("knows SessionLimit, keeps to it, and says StopDetail"),
     # last, since it is text and no frame any more
     "broken_json": Strange('"transactionId":, in every MeterValues', _broken_json),
 }

@@ -48,7 +48,7 @@ class Profile:
         """What it says at that moment, or None. A relative one counts from `begun` (the transaction's start)."""
         if (self.valid_from and moment < self.valid_from) or (self.valid_to and moment >= self.valid_to):
             return None
-        origin = begun if self.kind == "Relative" else self.start or self.installed_at
+        origin = self._origin(begun)
         elapsed_s = (moment - origin).total_seconds()
         if elapsed_s < 0:
             return None
@@ -61,7 +61,7 @@ class Profile:
     def turns(self, since: datetime, until: datetime, begun: datetime) -> set[datetime]:
         """The moments after `since` and before `until` at which it may say something else."""
         moments = {moment for moment in (self.valid_from, self.valid_to) if moment}
-        origin = begun if self.kind == "Relative" else self.start or self.installed_at
+        origin = self._origin(begun)
         steps = [limit.start_s for limit in self.limits] + ([self.duration_s] if self.duration_s is not None else [])
         if self.repeats_s is None:
             rounds = [origin]
@@ -71,6 +71,12 @@ class Profile:
             rounds = [origin + timedelta(seconds=number * self.repeats_s) for number in range(first, last + 1)]
         moments |= {start + timedelta(seconds=step) for start in rounds for step in steps}
         return {moment for moment in moments if since < moment < until}
+
+    def _origin(self, begun: datetime) -> datetime:
+        """Second 0 of its schedule. No transaction begins the charger's own."""
+        if self.kind == "Relative" and self.purpose != MAX:
+            return begun
+        return self.start or self.installed_at
 
 
 def parse(connector: int, said: dict[str, Any], now: datetime) -> Profile:

@@ -18,6 +18,7 @@
 """
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,6 +54,7 @@ DEEDS: dict[str, tuple[int, int, Callable[..., None]]] = {
     "say": (1, 2, lambda charger, now, action, payload="{}": charger.say(action, json.loads(payload))),
     "quit": (0, 0, lambda charger, now: None),
 }
+COMMENT = re.compile(r"(^|\s)#.*")
 WORDY = {"fault", "warn", "event", "say"}
 
 
@@ -60,7 +62,7 @@ def read(text: str) -> list[Deed]:
     """The deeds of a script, in their order. Raises ValueError that names the line."""
     deeds = []
     for number, line in enumerate(text.splitlines(), start=1):
-        words = line.split("#", 1)[0].split()
+        words = COMMENT.sub("", line).split()
         if not words:
             continue
         try:

@@ -23,27 +23,25 @@ def shape(charger: Charger, now: datetime) -> None:
         for outlet in charger.outlets:
             outlet.limit_w = None
         return
+    own = {outlet.number: charger.profiles.outlet(outlet.number, now, _begun(outlet, now)) for outlet in charger.outlets}
     for outlet in charger.outlets:
-        outlet.limit_w = own_limit_w(charger, outlet, now, _begun(outlet, now))
-    whole_w = whole_limit_w(charger, now, now)
+        limit = own[outlet.number]
+        outlet.limit_w = limit.watts(outlet.plug.nominal_volts, outlet.plug.phases) if limit else None
+    whole = charger.profiles.whole(now, now)
+    whole_w = whole.watts(_volts(charger), _phases(charger)) if whole else None
     running = [outlet for outlet in charger.outlets if outlet.transaction]
     if whole_w is not None and running:
         wanted = [outlet.car.asks_for_w(outlet.offered_w) if outlet.car else 0.0 for outlet in running]
         for outlet, wanted_w, given_w in zip(running, wanted, limits.share(whole_w, wanted), strict=True):
             outlet.limit_w = given_w if given_w < wanted_w else min(outlet.offered_w, whole_w)
     for outlet in running:
-        if outlet.plug.type == "type2" and outlet.offered_w < LEAST_AMPS * outlet.plug.nominal_volts - 0.5:
+        if outlet.plug.type == "type2" and outlet.offered_w < _least_w(outlet, own[outlet.number]) - 0.5:
             outlet.limit_w = 0.0
 
 
-def own_limit_w(charger: Charger, outlet: Outlet, moment: datetime, begun: datetime) -> float | None:
-    limit = charger.profiles.outlet(outlet.number, moment, begun)
-    return limit.watts(outlet.plug.nominal_volts, outlet.plug.phases) if limit else None
-
-
-def whole_limit_w(charger: Charger, moment: datetime, begun: datetime) -> float | None:
-    limit = charger.profiles.whole(moment, begun)
-    return limit.watts(_volts(charger), _phases(charger)) if limit else None
+def _least_w(outlet: Outlet, limit: Limit | None) -> float:
+    phases = min(outlet.plug.phases, limit.phases) if limit else outlet.plug.phases
+    return LEAST_AMPS * outlet.plug.nominal_volts * phases
 
 
 def composite(charger: Charger, connector: int, duration_s: int, unit: str | None, now: datetime) -> dict[str, Any] | None:

@@ -136,7 +136,8 @@ def stop(charger: Charger, outlet: Outlet, reason: str, now: datetime, *, id_tag
         outlet.operative, outlet.inoperative_later = False, False
     taken_wh = outlet.meter_wh - tx.meter_start_wh
     charger.note(f"{outlet.number}: transaction {tx.id} stopped after {taken_wh / 1000:.3f} kWh ({reason})")
-    keep(charger, "StopTransaction", payload, tx)
+    if "never_stops" not in charger.habits.strange:
+        keep(charger, "StopTransaction", payload, tx)
 
 
 def remote_stop(charger: Charger, outlet: Outlet, now: datetime) -> None:

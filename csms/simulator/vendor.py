@@ -41,9 +41,10 @@ def hear(charger: Charger, call: dict[str, Any], now: datetime) -> dict[str, Any
 def tick(charger: Charger, now: datetime) -> None:
     """Time has passed on an open line: the signal is due, or the server has not told what it should have."""
     every = timedelta(seconds=charger.habits.signal_every_s)
-    if every and (charger.signal_at is None or now >= charger.signal_at):
-        # Not all chargers of a network in the same second.
-        charger.signal_at = now + (every if charger.signal_at else every * charger.rng.random())
+    if every and charger.signal_at is None:  # not all chargers of a network in the same second
+        charger.signal_at = now + every * charger.rng.random()
+    if every and charger.signal_at and now >= charger.signal_at:
+        charger.signal_at = now + every
         signal(charger, now)
     if charger.ask_at and now >= charger.ask_at:
         charger.ask_at = None

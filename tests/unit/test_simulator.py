@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from csms.simulator import faults, fleet, memory, profiles, script
+from csms.simulator import faults, fleet, profiles, script
 from csms.simulator.car import Car
-from csms.simulator.charger import Habits, make
-from tests.simulated import CALM, World, register_wh, remote_start, world
+from csms.simulator.charger import Habits
+from tests.simulated import CALM, register_wh, remote_start, world
 
 
 # -- a session as it should be -----------------------------------------------------------------------------------
@@ -352,11 +352,45 @@ def test_a_script_is_read_in_the_order_of_its_times():
 
 
 @pytest.mark.parametrize(
-    ("line", "complaint"), [("5 VLT-1 dance", "no such deed: dance"), ("5 VLT-1 plug", "takes 1"), ("soon VLT-1 reboot", "line 1")]
+    ("line", "complaint"),
+    [
+        ("5 VLT-1 dance", "no such deed: dance"),
+        ("5 VLT-1 plug", "takes 1"),
+        ("5 VLT-1 plug 1 2", "takes 1"),
+        ("5 VLT-1 fault 1", "takes 2 to 4"),
+        ("soon VLT-1 reboot", "line 1"),
+        ("5 VLT-1 say Heartbeat {", "line 1"),
+    ],
 )
 def test_a_bad_script_says_which_line(line, complaint):
     with pytest.raises(ValueError, match=complaint):
         script.read(line)
+
+
+def test_a_script_provokes_what_a_charger_can_say():
+    place = world(habits=CALM)
+    lines = """
+    1 * fault 1 GroundFailure E12 earth is wet  # after the rain
+    2 * clear 1
+    3 * warn 1 HighTemperature
+    4 * event TamperDetectionActivated the door is open
+    5 * signal 21 3
+    6 * certificate
+    7 * answer ClearCache Rejected
+    8 * say DataTransfer {"vendorId": "Acme", "data": "#1 of 2"}
+    9 * lock 1 broken
+    """
+    for deed in script.read(lines):
+        place.wait(1)
+        script.play(deed, place.charger, place.now)
+    place.wait(1)
+    told = [(one["status"], one["errorCode"], one.get("info", "")) for one in place.calls("StatusNotification")[2:]]
+    assert told == [("Faulted", "GroundFailure", "earth is wet"), ("Available", "NoError", ""), ("Available", "HighTemperature", "")]
+    assert place.calls("SecurityEventNotification")[0]["techInfo"] == "the door is open"
+    assert (place.sent("SignalQuality")[0]["rssi"], place.sent("SignalQuality")[0]["ber"]) == (21, 3)
+    assert place.calls("SignCertificate") and place.calls("DataTransfer")[-1] == {"vendorId": "Acme", "data": "#1 of 2"}
+    assert place.ask("ClearCache").payload == {"status": "Rejected"}
+    assert place.charger.outlets[0].lock_broken
 
 
 def test_a_fault_that_does_not_exist_is_named():
@@ -376,39 +410,3 @@ def test_the_fleet_file_is_read_in_both_forms_and_keeps_a_new_key(tmp_path):
     path.write_text("[1]")
     with pytest.raises(ValueError, match="not a fleet file"):
         fleet.read_file(path)
-
-
-# -- what a charger remembers --------------------------------------------------------------------------------------
-def test_after_a_power_cut_it_ends_what_ran_and_says_what_it_had_not_said():
-    place = world(habits=CALM)
-    place.charger.plug_in(1, place.now, Car(72_000, 0.1, 60_000))
-    remote_start(place)
-    place.wait(10)
-    place.disconnect()
-    place.wait(6)
-    kept = json.loads(json.dumps(memory.dump(place.charger)))
-    meter_wh = place.charger.outlets[0].meter_wh
-
-    again = World(make("VLT-0001", [profiles.plug("ccs2", 60_000)], seed=99, habits=CALM))
-    memory.load(again.charger, kept, place.now)
-    again.connect()
-    again.wait(3)
-    assert [name for name, _ in again.said if name in ("MeterValues", "StopTransaction")] == ["MeterValues"] * 3 + ["StopTransaction"]
-    stopped = again.calls("StopTransaction")[0]
-    assert (stopped["transactionId"], stopped["reason"], stopped["meterStop"]) == (7, "PowerLoss", meter_wh)
-    assert again.statuses() == ["Available"]
-
-
-def test_a_start_not_yet_answered_survives_a_power_cut():
-    place = world(habits=CALM)
-    place.silent = {"StartTransaction"}
-    place.charger.plug_in(1, place.now)
-    remote_start(place)
-    place.wait(2)
-    again = World(make("VLT-0001", [profiles.plug("ccs2", 60_000)], habits=CALM))
-    memory.load(again.charger, json.loads(json.dumps(memory.dump(place.charger))), place.now)
-    again.next_id = 31
-    again.connect()
-    again.wait(3)
-    assert again.calls("StartTransaction") == place.calls("StartTransaction")
-    assert again.calls("StopTransaction")[0]["transactionId"] == 31
