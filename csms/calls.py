@@ -3,15 +3,19 @@
 A row says what the call is for, which answers are the effect itself and which only promise it, and who is told of the answer.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from functools import cache
 from importlib import import_module
+from importlib.resources import files
 from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from jsonschema import Draft4Validator
 from ocpp.messages import MessageType, get_validator
 
 from csms.models import ChargePoint, Command, CommandState
@@ -121,7 +125,15 @@ CALLS: dict[str, Call] = {
         CORE, "Unlock a connector", "Releases a stuck plug.", effective=("Unlocked",), promised=(), confirm="A running session on it ends."
     ),
     "GetDiagnostics": Call(
-        FIRMWARE, "Fetch its diagnostics", "It uploads a file here.", without_status=CommandState.ACCEPTED, may_be_empty=True, effect_s=3600
+        FIRMWARE,
+        "Fetch its diagnostics",
+        "It uploads a file here.",
+        without_status=CommandState.ACCEPTED,
+        may_be_empty=True,
+        effect_s=6 * 3600,
+        answered="csms.uploads.answered",
+        ended="csms.uploads.ended",
+        page="csms:charger-files",
     ),
     "UpdateFirmware": Call(
         FIRMWARE,
@@ -130,7 +142,10 @@ CALLS: dict[str, Call] = {
         without_status=CommandState.ACCEPTED,
         may_be_empty=True,
         confirm="It restarts when it installs.",
-        effect_s=24 * 3600,
+        effect_s=3 * 24 * 3600,
+        answered="csms.firmware.answered",
+        ended="csms.firmware.ended",
+        page="csms:charger-firmware",
     ),
     "GetLocalListVersion": Call(LISTS, "Read its local list's version", "-1: it has no lists; 0: the list is empty."),
     "SendLocalList": Call(LISTS, "Send its local list", "The tags it may start without asking us.", effective=("Accepted",), promised=()),
@@ -151,10 +166,23 @@ CALLS: dict[str, Call] = {
         one_by_one="A reservation is of one charger.",
     ),
     "ClearChargingProfile": Call(
-        SMART, "Clear charging profiles", "Those that fit all that is named.", effective=("Accepted", "Unknown"), promised=()
+        SMART,
+        "Clear charging profiles",
+        "Those that fit all that is named.",
+        effective=("Accepted", "Unknown"),
+        promised=(),
+        answered="csms.charging_profiles.cleared",
     ),
     "GetCompositeSchedule": Call(SMART, "Read its schedule", "What all its profiles come to.", effective=("Accepted",), promised=()),
-    "SetChargingProfile": Call(SMART, "Set a charging profile", "A limit on its power.", effective=("Accepted",), promised=()),
+    "SetChargingProfile": Call(
+        SMART,
+        "Set a charging profile",
+        "A limit on its power.",
+        effective=("Accepted",),
+        promised=(),
+        answered="csms.charging_profiles.answered",
+        ended="csms.charging_profiles.unanswered",
+    ),
     "TriggerMessage": Call(TRIGGER, "Ask for a message", "It sends that message now.", before_accepted=True, effect_s=60),
     "ExtendedTriggerMessage": Call(
         SECURITY, "Ask for a message (security)", "It sends that message now.", before_accepted=True, effect_s=60
@@ -171,7 +199,16 @@ CALLS: dict[str, Call] = {
     "GetInstalledCertificateIds": Call(
         SECURITY, "Read its root certificates", "Of one kind.", effective=("Accepted", "NotFound"), promised=(), before_accepted=True
     ),
-    "GetLog": Call(SECURITY, "Fetch a log", "It uploads a file here.", promised=("Accepted", "AcceptedCanceled"), effect_s=3600),
+    "GetLog": Call(
+        SECURITY,
+        "Fetch a log",
+        "It uploads a file here.",
+        promised=("Accepted", "AcceptedCanceled"),
+        effect_s=6 * 3600,
+        answered="csms.uploads.answered",
+        ended="csms.uploads.ended",
+        page="csms:charger-files",
+    ),
     "InstallCertificate": Call(SECURITY, "Install a root certificate", "It trusts it from then on.", effective=("Accepted",), promised=()),
     "SignedUpdateFirmware": Call(
         SECURITY,
@@ -179,7 +216,10 @@ CALLS: dict[str, Call] = {
         "From a stored image with its manufacturer's signature.",
         promised=("Accepted", "AcceptedCanceled"),
         confirm="It restarts when it installs.",
-        effect_s=24 * 3600,
+        effect_s=3 * 24 * 3600,
+        answered="csms.firmware.answered",
+        ended="csms.firmware.ended",
+        page="csms:charger-firmware",
     ),
 }
 BEFORE_ACCEPTED = tuple(action for action, call in CALLS.items() if call.before_accepted)
@@ -197,34 +237,6 @@ def state_of(action: str, response: dict[str, Any]) -> str:
     return call.without_status if response or call.may_be_empty else CommandState.UNKNOWN
 
 
-def check(action: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """The payload as it may be sent, held against the standard's schema. Raises ValidationError with a sentence."""
-    if action not in CALLS:
-        raise ValidationError(f"OCPP 1.6 has no call {action[:50]} from us.")
-    schema = get_validator(MessageType.Call, action, "1.6")
-    if error := next(schema.iter_errors(payload), None):
-        where = ".".join(str(part) for part in error.absolute_path) or action
-        known = ", ".join(schema.schema.get("properties", {})) or "no fields"
-        raise ValidationError(f"{where}: {error.message[:200]} ({action} knows: {known})")
-    return payload
-
-
-@cache
-def _answers(action: str) -> Any:
-    return get_validator(MessageType.CallResult, action, "1.6")
-
-
-@cache
-def _function(name: str) -> Callable[[Command, datetime], None]:
-    module, _, function = name.rpartition(".")
-    return getattr(import_module(module), function)
-
-
-def reachable(charge_point: ChargePoint) -> str:
-    """Why nothing can be sent to it now; "" when it can."""
-    if charge_point.blocked:
-        return "The charger is blocked."
-    return "" if charge_point.online else "The charger is not connected: the command waits for it."
 def status_of(action: str, response: dict[str, Any] | None) -> str:
     """The status of an answer in the standard's own spelling; "" when it has none that the standard knows."""
     said = (response or {}).get("status")
@@ -247,15 +259,28 @@ def odd(action: str, response: dict[str, Any]) -> str:
     return "; ".join(dict.fromkeys(found))
 
 
+def check(action: str, payload: dict[str, Any]) -> dict[str, Any]:
+    """The payload as it may be sent, held against the standard's schema. Raises ValidationError with a sentence."""
+    if action not in CALLS:
+        raise ValidationError(f"OCPP 1.6 has no call {action[:50]} from us.")
+    # Decimal on both sides: in floats 8.1 is no multiple of 0.1.
+    schema = _asks(action)
+    if error := next(schema.iter_errors(json.loads(json.dumps(payload), parse_float=Decimal)), None):
+        where = ".".join(str(part) for part in error.absolute_path) or action
+        known = ", ".join(schema.schema.get("properties", {})) or "no fields"
+        raise ValidationError(f"{where}: {error.message[:200]} ({action} knows: {known})")
+    return payload
+
+
 def properties(action: str) -> dict[str, Any]:
     """The fields of a call: the standard's schema of each."""
-    schema = get_validator(MessageType.Call, action, "1.6").schema
+    schema = _asks(action).schema
     return {name: _resolved(schema, one) for name, one in schema.get("properties", {}).items()}
 
 
 def required(action: str) -> set[str]:
     """The fields it cannot go without."""
-    return set(get_validator(MessageType.Call, action, "1.6").schema.get("required", ()))
+    return set(_asks(action).schema.get("required", ()))
 
 
 def _resolved(schema: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
@@ -266,3 +291,25 @@ def _of_enum(schema: dict[str, Any], name: str) -> list[str]:
     return list(_resolved(schema, schema.get("properties", {}).get(name, {})).get("enum", []))
 
 
+@cache
+def _asks(action: str) -> Draft4Validator:
+    text = (files("ocpp.v16") / "schemas" / f"{action}.json").read_text(encoding="utf-8-sig")
+    return Draft4Validator(json.loads(text, parse_float=Decimal))
+
+
+@cache
+def _answers(action: str) -> Any:
+    return get_validator(MessageType.CallResult, action, "1.6")
+
+
+@cache
+def _function(name: str) -> Callable[[Command, datetime], None]:
+    module, _, function = name.rpartition(".")
+    return getattr(import_module(module), function)
+
+
+def reachable(charge_point: ChargePoint) -> str:
+    """Why nothing can be sent to it now; "" when it can."""
+    if charge_point.blocked:
+        return "The charger is blocked."
+    return "" if charge_point.online else "The charger is not connected: the command waits for it."

@@ -6,7 +6,7 @@ A deed runs inside the transaction that also keeps the frame, and answers with t
 from datetime import datetime
 from typing import Any
 
-from csms import authorizer, metering, ocpp16, permits, quick, quirks, starts, stations, tags, vendors
+from csms import authorizer, charging_profiles, firmware, metering, ocpp16, permits, quick, quirks, starts, stations, tags, uploads, vendors
 from csms.context import Changed, Context, Route, StopPlanned
 from csms.metering import Moved
 from csms.models import ChargePoint
@@ -27,6 +27,7 @@ def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], s
     if status is None:
         return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s), stations.REPLACED
     context.registration, context.unclaimed = status, context.unclaimed and status != "Accepted"
+    charging_profiles.rebooted(context.charge_point_pk)
     _has_booted(context, said, now)
     return ocpp16.write_boot_notification(status, now, context.heartbeat_s), ""
 
@@ -154,14 +155,26 @@ def _data_transfer(context: Context, said: Any, now: datetime) -> tuple[dict[str
     return ocpp16.write_data_transfer(found.status, found.data), found.note
 
 
+def _firmware_status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    return ocpp16.write_empty(), firmware.said(context.charge_point_pk, said, now)
+
+
+def _upload_status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    return ocpp16.write_empty(), uploads.said(context.charge_point_pk, said, now)
+
+
 ROUTES: dict[str, Route] = {
     "Authorize": Route(
         ocpp16.read_authorize, _authorize, tolerant=True, anew=True, before=_before_authorize, away=_authorize_away
     ),
     "BootNotification": Route(ocpp16.read_boot_notification, _boot, quick=_quick_boot, tolerant=True, anew=True),
     "DataTransfer": Route(ocpp16.read_data_transfer, _data_transfer, tolerant=True),
+    "DiagnosticsStatusNotification": Route(ocpp16.read_diagnostics_status_notification, _upload_status, tolerant=True),
+    "FirmwareStatusNotification": Route(ocpp16.read_firmware_status_notification, _firmware_status, tolerant=True),
     "Heartbeat": Route(ocpp16.read_heartbeat, _heartbeat, anew=True),
+    "LogStatusNotification": Route(ocpp16.read_log_status_notification, _upload_status, tolerant=True),
     "MeterValues": Route(ocpp16.read_meter_values, _meter_values, fact=True, fallback=ocpp16.write_empty, quick=_quick_meter_values),
+    "SignedFirmwareStatusNotification": Route(ocpp16.read_signed_firmware_status_notification, _firmware_status, tolerant=True),
     "StartTransaction": Route(ocpp16.read_start_transaction, _start, fact=True, fallback=_start_fallback, before=_before_start),
     "StatusNotification": Route(ocpp16.read_status_notification, _status, quick=_quick_status, tolerant=True),
     "StopTransaction": Route(ocpp16.read_stop_transaction, _stop, fact=True, fallback=ocpp16.write_stop_transaction),

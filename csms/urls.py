@@ -1,13 +1,19 @@
 from django.urls import path
 
-from csms import history_views, log_views, views
+from csms import charging_views, file_views, history_views, log_views, views
 
 app_name = "csms"
 urlpatterns = [
+    # files, for chargers
+    path("firmware/<str:name>", file_views.fetch_firmware, name="firmware-file"),
+    path("uploads/<path:name>", file_views.take_upload, name="upload-file"),
     path("console/chargers/", views.chargers, name="chargers"),
     path("console/chargers/<int:pk>/", views.charger, name="charger"),
     path("console/chargers/<int:pk>/live/", views.charger_live, name="charger-live"),
     path("console/chargers/<int:pk>/history/", history_views.history, name="history"),
+    path("console/chargers/<int:pk>/charging/", charging_views.charging, name="charging"),
+    path("console/chargers/<int:pk>/charging/clear/", charging_views.clear, name="clear-charging"),
+    path("console/chargers/<int:pk>/charging/schedule/", charging_views.read_schedule, name="charging-schedule"),
     path("console/chargers/<int:pk>/signal.json", history_views.signal_series, name="signal"),
     path("console/frames/<int:pk>/", log_views.frame, name="frame"),
     path("console/messages/", log_views.messages, name="messages"),

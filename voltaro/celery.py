@@ -45,11 +45,22 @@ WORKERS: dict[str, Worker] = {
     "permits.ask": Worker(
         "csms.permits.ask_due", "csms.permits.to_ask", 5, ("permit.ask",), "paid, not yet started: ask the charger (again)"
     ),
+    "profiles.send": Worker(
+        "csms.charging_profiles.send_due", "csms.charging_profiles.to_send", 10, ("profile.wanted",), "charging profiles to send"
+    ),
+    "profiles.end": Worker(
+        "csms.charging_profiles.end_due", "csms.charging_profiles.to_end", 60, ("session.ended",), "charging profiles whose time is over"
+    ),
     "sessions.stop": Worker("csms.sessions.stop_due", "csms.sessions.to_stop", 5, what="sessions about to reach their limit"),
     "sessions.timeout": Worker("csms.sessions.timeout_due", "csms.sessions.to_time_out", 10, what="sessions suspended too long: ended"),
     "stations.silent": Worker("csms.stations.silent_due", "csms.stations.to_mark_silent", 15, what="chargers and sockets gone silent"),
     "retention.frames": Worker("csms.retention.frames_due", "csms.retention.old_frames", 3600, what="frames past their retention"),
     "retention.readings": Worker("csms.retention.readings_due", "csms.retention.old_readings", 3600, what="readings past their retention"),
+    "firmware": Worker(
+        "csms.firmware.timeout_due", "csms.firmware.to_time_out", 30, what="firmware updates gone silent, or to be tried again"
+    ),
+    "uploads": Worker("csms.uploads.expire_due", "csms.uploads.to_expire", 60, what="diagnostics and logs that did not come"),
+    "retention.uploads": Worker("csms.uploads.files_due", "csms.uploads.old_files", 3600, what="chargers' files past their retention"),
     # money
     "webhooks": Worker(
         "billing.webhooks.work_due", "billing.webhooks.due", 15, ("webhook.received",), "events of Razorpay not yet worked on"

@@ -96,6 +96,12 @@ def span(start: datetime | None, end: datetime | None) -> str:
 
 
 @register.filter
+def offset(seconds: int) -> str:
+    """Seconds from a beginning as h:mm."""
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}"
+
+
+@register.filter
 def status_level(status: Any) -> str:
     return STATUS_LEVELS.get(str(status), "")
 
