@@ -44,6 +44,8 @@ class Context:
     awaits: set[str] = field(default_factory=set)
     repeats: "OrderedDict[str, Repeat]" = field(default_factory=OrderedDict)
     effects: list["Effect"] = field(default_factory=list)
+    # When a session here last began or ended: what a tag was told before may no longer be so.
+    moved_at: datetime | None = None
     # The message that waits for a database that is away, and since when (time.monotonic).
     held: tuple[str, float] = ("", 0.0)
 

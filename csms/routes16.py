@@ -78,7 +78,7 @@ def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any],
 
 
 def _authorize(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    if (told := tags.remembered(context.charge_point_pk, said.tag, now)) is not None:
+    if (told := _told_just_now(context, said.tag, now)) is not None:
         return ocpp16.write_authorize(told.status, told.parent), "asked a moment ago: the same answer"
     judged = tags.authorize(said.tag, context.charge_point_pk, now, context.habits)
     tags.remember(context.charge_point_pk, said.tag, judged, now)
@@ -86,8 +86,13 @@ def _authorize(context: Context, said: Any, now: datetime) -> tuple[dict[str, An
     return ocpp16.write_authorize(judged.status, judged.parent), ""
 
 
+def _told_just_now(context: Context, tag: str, now: datetime) -> tags.Remembered | None:
+    told = tags.remembered(context.charge_point_pk, tag, now)
+    return told if told is not None and (context.moved_at is None or told.at > context.moved_at) else None
+
+
 def _before_authorize(context: Context, said: Any, now: datetime) -> None:
-    if tags.remembered(context.charge_point_pk, said.tag, now) is None:
+    if _told_just_now(context, said.tag, now) is None:
         authorizer.consult(said.tag, context.charge_point_pk, context.cp_id, None, context.habits, now)
 
 
@@ -98,6 +103,7 @@ def _authorize_away(context: Context, said: Any, now: datetime, held_s: float) -
 
 def _start(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     started = starts.start(context.charge_point_pk, said, now)
+    context.moved_at = now
     if started.session.connector_id not in context.places:
         context.places = metering.places(context.cp_id)
     note = "" if started.new else "repeated: the same session"
@@ -145,6 +151,7 @@ def _moved(context: Context, moved: Moved) -> None:
 
 def _stop(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     moved, status = metering.stopped(context.charge_point_pk, context.places, said, now, context.habits)
+    context.moved_at = now
     if moved.session_id is not None:
         context.effects.append(StopPlanned(moved.session_id, None))
     return ocpp16.write_stop_transaction(status), moved.note

@@ -83,13 +83,15 @@ def judge(
 def authorize(tag: str, charge_point_pk: int, now: datetime, habits: Habits = STANDARD) -> TagAnswer:
     """Authorize.req: the tag alone, before a connector is known. A tag in use here, or one of its group, may be shown to stop."""
     permit = find(tag, habits)
-    if permit is not None and permit.state == IdTag.State.USED and permit.charge_point_id == charge_point_pk:
-        if permit.sessions.exclude(state=SessionState.STOPPED).exists():
-            return TagAnswer("Accepted", permit)
+    used_here = permit is not None and permit.state == IdTag.State.USED and permit.charge_point_id == charge_point_pk
+    if permit is not None and used_here and permit.sessions.exclude(state=SessionState.STOPPED).exists():
+        return TagAnswer("Accepted", permit)
     answer = judge(permit, charge_point_pk, None, now, tag=tag, habits=habits)
-    if permit is not None and answer.status in ("Expired", "ConcurrentTx") and _charges_here(permit, charge_point_pk):
-        return replace(answer, status="Accepted")
-    return answer
+    if permit is None or answer.status not in ("Expired", "ConcurrentTx"):
+        return answer
+    # It may be there to stop: its own session, or, while it is good itself, one of its group.
+    may_stop = _charges_here(permit, charge_point_pk, group=answer.status == "ConcurrentTx")
+    return replace(answer, status="Accepted") if may_stop else answer
 
 
 def refused(answer: TagAnswer, tag: str, charge_point_pk: int, now: datetime) -> None:
@@ -132,12 +134,12 @@ def _uses(permit: IdTag, charge_point_pk: int, connector_no: int | None) -> tupl
     return tuple(rule.Use(*row) for row in rows.values_list("state", "last_activity_at", "sample_interval_s", "charge_point__online")[:20])
 
 
-def _charges_here(permit: IdTag, charge_point_pk: int) -> bool:
+def _charges_here(permit: IdTag, charge_point_pk: int, *, group: bool) -> bool:
     """Whether it, or another of its group, charges at this charger."""
     here = ChargingSession.objects.filter(charge_point=charge_point_pk).exclude(state=SessionState.STOPPED)
     if here.filter(card=permit).exists():
         return True
-    return bool(permit.parent) and here.filter(card__parent=permit.parent).exists()
+    return group and bool(permit.parent) and here.filter(card__parent=permit.parent).exists()
 
 
 # -- a short memory ---------------------------------------------------------------------------------------------------
