@@ -6,8 +6,9 @@ reading and the session together, if nobody has touched the session since (`upda
 nothing is stored and the ordinary way (csms/metering.py) goes on with the row locked. Either all of it is committed before
 the charger is answered, or none.
 
-A boot or a status that changes nothing but itself (no new firmware, nothing charging, no fault before or now, nobody waiting
-to be let charge): the row and the frame together, or nothing, and the ordinary way. After an outage a whole fleet says both.
+A boot or a status that changes nothing but itself (no new firmware and none on its way, nothing charging, no fault before or
+now, nobody waiting to be let charge): the row and the frame together, or nothing, and the ordinary way. After an outage a whole
+fleet says both.
 """
 
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ WITH moved AS (
   WHERE id = %s AND epoch = %s AND registration = 'Accepted' AND firmware_version = %s AND reported_serial = %s
     AND (serial_number IS NOT NULL OR reported_serial = '')
     AND NOT EXISTS (SELECT 1 FROM csms_chargingsession s WHERE s.charge_point_id = c.id AND s.state <> 'STOPPED')
+    AND NOT EXISTS (SELECT 1 FROM csms_firmwareupdate u WHERE u.charge_point_id = c.id AND u.finished_at IS NULL)
   RETURNING id
 )
 {_LOG}"""  # noqa: S608

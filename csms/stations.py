@@ -14,6 +14,7 @@ from django.db.models import F, QuerySet
 from accounts import audit
 from accounts.models import Company
 from csms import credentials, faults, live, sessions
+from csms import firmware as updates
 from csms.events import Booted, StatusReported
 from csms.metering import Place
 from csms.models import ChargePoint, Connection, Connector, Registration, Station
@@ -84,7 +85,8 @@ UPDATE csms_chargepoint AS now SET vendor = %s, model = %s, firmware_version = c
 FROM (SELECT id, firmware_version, reported_serial FROM csms_chargepoint WHERE id = %s AND epoch = %s FOR NO KEY UPDATE) AS before
 WHERE now.id = before.id
 RETURNING now.registration, before.firmware_version, before.reported_serial, now.firmware_version, now.serial_number,
-  EXISTS (SELECT 1 FROM csms_chargingsession WHERE charge_point_id = now.id AND state <> 'STOPPED')"""
+  EXISTS (SELECT 1 FROM csms_chargingsession WHERE charge_point_id = now.id AND state <> 'STOPPED'),
+  EXISTS (SELECT 1 FROM csms_firmwareupdate WHERE charge_point_id = now.id AND finished_at IS NULL)"""
 
 
 def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str | None:
@@ -98,7 +100,7 @@ def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str
         found = cursor.fetchone()
     if found is None:
         return None
-    registration, old_firmware, old_serial, firmware, serial, charging = found
+    registration, old_firmware, old_serial, firmware, serial, charging, updating = found
     if not serial and said.serial_number:
         _take_serial(ChargePoint(pk=charge_point_pk), said.serial_number)
     if (old_firmware, old_serial) != (firmware, said.serial_number):
@@ -110,6 +112,8 @@ def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str
         )
     if charging:
         sessions.suspend_live(charge_point_pk, "booted", now)
+    if updating or old_firmware != firmware:
+        updates.booted(charge_point_pk, said.firmware_version, now)
     return str(registration)
 
 

@@ -7,6 +7,9 @@ urlpatterns = [
     # files, for chargers
     path("firmware/<str:name>", file_views.fetch_firmware, name="firmware-file"),
     path("uploads/<path:name>", file_views.take_upload, name="upload-file"),
+    # files, for chargers
+    path("firmware/<str:name>", file_views.fetch_firmware, name="firmware-file"),
+    path("uploads/<path:name>", file_views.take_upload, name="upload-file"),
     path("console/chargers/", views.chargers, name="chargers"),
     path("console/chargers/<int:pk>/", views.charger, name="charger"),
     path("console/chargers/<int:pk>/live/", views.charger_live, name="charger-live"),

@@ -15,10 +15,12 @@ from django.urls import re_path  # noqa: E402
 
 from csms import repair  # noqa: E402
 from csms.consumers import ChargerConsumer, LiveConsumer, NowhereConsumer  # noqa: E402
+from voltaro import bodies  # noqa: E402
 from voltaro.proxies import TrustedProxies  # noqa: E402
 
 ocpp.messages.ASYNC_VALIDATION = False  # a thread hop per message costs more than the check
 repair.warm()
+bodies.teach()
 # daphne has no option for it, and would gather a message without end; a line that sends one is told 1009 and closed.
 WebSocketProtocol.maxMessagePayloadSize = settings.MAX_FRAME_BYTES
 WebSocketProtocol.failByDrop = False
@@ -26,7 +28,7 @@ WebSocketProtocol.failByDrop = False
 application = TrustedProxies(
     ProtocolTypeRouter(
         {
-            "http": http,
+            "http": bodies.Bounded(http),
             # No origin check and no cookies on the chargers' door: they bring odd Origins, and a key of their own.
             "websocket": URLRouter(
                 [
