@@ -1,28 +1,24 @@
 """The message log, read: frames of a stretch of time, each with its answer or its request. The table may hold a hundred million.
 
-Its two useful orders are by id and by charger and id; ids grow with time. So a stretch of time is first made a stretch of
-ids (`ids_between`), and nothing outside it is touched. There is no index by time worth asking: the BRIN on `at` is as
-long as the table and knows nothing of the newest pages until they are summarized, and min(id) under a condition on `at`
-walks the table from its beginning.
+Its two useful orders are by id and by charger and id. So a stretch of time is first made a stretch of ids (csms/by_time.py),
+and nothing outside it is touched.
 """
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
 from django.db import OperationalError, connection, transaction
-from django.db.models import BinaryField, BooleanField, DateTimeField, ExpressionWrapper, F, Func, QuerySet, Value
+from django.db.models import BinaryField, BooleanField, F, Func, QuerySet, Value
 from django.db.models.functions import Length
 
+from csms.by_time import between
 from csms.message_search import KINDS, Search
 from csms.models import Direction, OcppMessage
 
 PAGE = 100
-# A frame's row may be written later than the frame was said, by as long as the database was away.
-DISORDER = timedelta(minutes=2)
 LIST_S = 6
 CALLS, ANSWERS = (2, 0), (3, 4)
 COLUMNS = (
@@ -136,40 +132,6 @@ def selected(search: Search, user: Any) -> QuerySet[OcppMessage]:
         if not search.tags:
             rows = rows.exclude(_BearsTag(F("raw")))
     return rows
-
-
-def between(rows: QuerySet[OcppMessage], since: datetime, until: datetime | None) -> QuerySet[OcppMessage]:
-    """Frames said in a stretch of time (`until` excluded; None: to this day), found by their ids."""
-    first, beyond = ids_between(since, until)
-    # "+ 0": on its own `at` the planner would ask the BRIN besides, and read its whole length for nothing.
-    rows = rows.filter(pk__gte=first).alias(said_at=ExpressionWrapper(F("at") + Value(timedelta(0)), DateTimeField()))
-    rows = rows.filter(said_at__gte=since)
-    return rows if until is None else rows.filter(pk__lt=beyond, said_at__lt=until)
-
-
-# Halving the ids, as one looks up a word: thirty rows read by their key, whatever the table holds.
-_IDS = """
-WITH RECURSIVE near(n, moment, low, high) AS (
-  SELECT w.n, w.moment, (SELECT min(id) FROM csms_ocppmessage), (SELECT max(id) FROM csms_ocppmessage) + 1
-  FROM unnest(%s::timestamptz[]) WITH ORDINALITY AS w(moment, n)
-  UNION ALL
-  SELECT near.n, near.moment,
-    CASE WHEN m.at < near.moment THEN m.id + 1 ELSE near.low END,
-    CASE WHEN m.at < near.moment THEN near.high ELSE (near.low + near.high) / 2 END
-  FROM near CROSS JOIN LATERAL (
-    SELECT id, at FROM csms_ocppmessage WHERE id >= (near.low + near.high) / 2 ORDER BY id LIMIT 1
-  ) m
-  WHERE near.low < near.high
-)
-SELECT max(low) FROM near GROUP BY n ORDER BY n"""
-
-
-def ids_between(since: datetime, until: datetime | None) -> tuple[int, int]:
-    """The first id said at `since` or later, and the first beyond `until`, both padded by DISORDER; (1, 0) of an empty table."""
-    with connection.cursor() as cursor:
-        cursor.execute(_IDS, [[since - DISORDER, (until or since) + DISORDER]])
-        (first,), (beyond,) = cursor.fetchall()
-    return (first, beyond) if first is not None else (1, 0)
 
 
 def light(rows: QuerySet[OcppMessage]) -> QuerySet[OcppMessage]:

@@ -11,7 +11,8 @@ from django.db.models import BinaryField, Func
 
 from accounts.models import AuditEntry
 from csms import message_text
-from csms.message_log import CALLS, between, bounded, light
+from csms.by_time import between
+from csms.message_log import CALLS, bounded, light
 from csms.models import ChargingSession, Direction, MeterReading, OcppMessage, SessionState
 
 MOST_FRAMES, MOST_DEEDS, SECONDS = 2_000, 500, 10
@@ -56,11 +57,11 @@ def of(session: ChargingSession, now: datetime, *, after: int | None = None, tag
         rows = between(OcppMessage.objects.filter(charge_point=session.charge_point_id), since, until)
         rows = rows.filter(pk__gt=after) if after else rows
         found = list(light(rows).annotate(head=_Head("raw")).order_by("pk")[: MOST_FRAMES + 1])
-        more, found = len(found) > MOST_FRAMES, found[:MOST_FRAMES]
+        follows, found = found[MOST_FRAMES:], found[:MOST_FRAMES]
         found.sort(key=lambda frame: (frame.at, frame.pk))
-        # What was done between two pages belongs to the later one.
+        # What was done between two pages was brought about by the earlier one.
         since = found[0].at if after and found else since
-        until = found[-1].at if more else until
+        until = follows[0].at if follows else until
         ours = _ours(found, session)
         before, deeds = _deeds(session, since, until)
         moments = _beats_together([_line(frame, tags) for frame in ours]) + deeds
@@ -68,7 +69,7 @@ def of(session: ChargingSession, now: datetime, *, after: int | None = None, tag
         readings = _readings(session, since, until)
         state = _state_before(session, before, since if after else None)
     last = max((frame.pk for frame in found), default=0)
-    return Replay(_with_states(moments, readings, state, session.started_at), last if more else None, len(found) - len(ours))
+    return Replay(_with_states(moments, readings, state, session.started_at), last if follows else None, len(found) - len(ours))
 
 
 def _ours(found: list[OcppMessage], session: ChargingSession) -> list[OcppMessage]:
@@ -133,7 +134,7 @@ def _deeds(session: ChargingSession, since: datetime, until: datetime) -> tuple[
         )
         for entry in entries
     ]
-    return [deed for deed in deeds if deed.at < since], [deed for deed in deeds if since <= deed.at <= until]
+    return [deed for deed in deeds if deed.at < since], [deed for deed in deeds if since <= deed.at < until]
 
 
 def _state(entry: AuditEntry) -> str:
@@ -145,7 +146,7 @@ def _state(entry: AuditEntry) -> str:
 
 def _readings(session: ChargingSession, since: datetime, until: datetime) -> dict[datetime, MeterReading]:
     """By the time of the frame that brought it, the last reading in it: frame and reading are written with the same time."""
-    kept = MeterReading.objects.filter(session=session, received_at__gte=since, received_at__lte=until)
+    kept = MeterReading.objects.filter(session=session, received_at__gte=since, received_at__lt=until)
     kept = kept.only("received_at", "energy_wh", "power_w", "soc_pct", "late").order_by("at", "pk")
     return {reading.received_at: reading for reading in kept}
 

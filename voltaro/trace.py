@@ -15,7 +15,7 @@ from accounts.doors import console_page, may_operate
 from accounts.models import AuditEntry
 from billing import rider
 from billing.models import JournalEntry, QRPayment, Refund
-from csms import message_log
+from csms.by_time import between
 from csms.models import ChargingSession, Command, OcppMessage
 from csms.templatetags.console import kwh
 from voltaro import clock
@@ -118,7 +118,7 @@ def _frames(row: ChargingSession, payment: QRPayment | None) -> list[Moment]:
     """The charger's frames from shortly before the payment to a minute after the end, without the chatter."""
     since = min(row.started_at, payment.heard_at if payment else row.started_at) - timedelta(seconds=10)
     until = (row.ended_at or clock.now()) + timedelta(minutes=1)
-    frames = message_log.between(OcppMessage.objects.filter(charge_point=row.charge_point_id), since, until)
+    frames = between(OcppMessage.objects.filter(charge_point=row.charge_point_id), since, until)
     frames = frames.exclude(action__in=CHATTER).defer("raw").order_by("id")[:MOST_FRAMES]
     words = {2: "", 3: " answered", 4: " answered with an error", 0: " (unreadable)"}
     return [

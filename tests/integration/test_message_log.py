@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from accounts.models import AuditEntry, Company
 from accounts.roles import Role
-from csms import message_csv, message_log, message_search, message_text
+from csms import by_time, message_csv, message_log, message_search, message_text
 from csms.models import OcppMessage
 from tests import factories
 from tests.stories import queries, signed_in
@@ -369,9 +369,9 @@ def test_times_become_ids(network):
     for since, until in [(80, 0), (71, 70), (60, 20), (60, 59), (47.3, 13.9), (0.04, 0.02), (0.02, 0), (100, 90), (-1, -2)]:
         since, until = clock.now() - since * HOURS, clock.now() - until * HOURS
         expected = set(OcppMessage.objects.filter(at__gte=since, at__lt=until).values_list("pk", flat=True))
-        assert set(message_log.between(OcppMessage.objects.all(), since, until).values_list("pk", flat=True)) == expected
+        assert set(by_time.between(OcppMessage.objects.all(), since, until).values_list("pk", flat=True)) == expected
     OcppMessage.objects.all().delete()
-    assert message_log.ids_between(clock.now(), None) == (1, 0)
+    assert by_time.ids_between(OcppMessage, clock.now(), None) == (1, 0)
 
 
 # -- who sees what ------------------------------------------------------------------------------------------------

@@ -3,6 +3,8 @@
 from datetime import timedelta
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from csms import retention
 from csms.models import ChargingSession, MeterReading, OcppMessage
@@ -33,8 +35,9 @@ def sweep() -> int:
 
 
 def test_frames_go_after_180_days_and_heartbeats_after_14(charger):
-    old = frames(charger, 181) + frames(charger, 15, "Heartbeat")
-    young = frames(charger, 179) + frames(charger, 13, "Heartbeat") + frames(charger, 15, "StatusNotification")
+    old, young = frames(charger, 181), frames(charger, 179)
+    old += frames(charger, 15, "Heartbeat")
+    young += frames(charger, 15, "StatusNotification") + frames(charger, 13, "Heartbeat")
     assert set(retention.old_frames(clock.now()).values_list("pk", flat=True)) == set(old)
     sweep()
     assert left() == set(young)
@@ -62,10 +65,10 @@ def test_frames_of_a_session_under_dispute_stay(charger, flag):
     charger.stop(0)
     OcppMessage.objects.all().delete()
     ChargingSession.objects.update(started_at=began, ended_at=began + timedelta(hours=1), flags=[flag])
-    before, during, after = frames(charger, 200.001), frames(charger, 199.99), frames(charger, 199.9)
-    heartbeat = frames(charger, 199.98, "Heartbeat")
+    before, at_its_start, during = frames(charger, 200.001), frames(charger, 200.0005), frames(charger, 199.99)
+    heartbeat, after = frames(charger, 199.98, "Heartbeat"), frames(charger, 199.9)
     sweep()
-    assert left() == {*during, *heartbeat}
+    assert left() == {*at_its_start, *during, *heartbeat}
     assert not {*before, *after} & left()
 
 
@@ -94,11 +97,45 @@ def test_readings_go_after_three_years_and_the_session_keeps_its_energy(charger)
     charger.charge(0, 1_000)
     charger.stop(1_000)
     readings = MeterReading.objects.count()
-    old = MeterReading.objects.first()
-    MeterReading.objects.filter(pk=old.pk).update(at=clock.now() - timedelta(days=1_096))
+    old = MeterReading.objects.order_by("pk").first()
+    MeterReading.objects.filter(pk=old.pk).update(received_at=clock.now() - timedelta(days=1_096))
     retention.readings_due(clock.now(), 10)
     assert MeterReading.objects.count() == readings - 1 and not MeterReading.objects.filter(pk=old.pk).exists()
     assert ChargingSession.objects.get().energy_wh == 1_000
+
+
+def test_a_sweep_looks_at_what_is_past_its_time_only(charger):
+    """Held by the plans: an hourly walk over half a year of frames would cost more every day."""
+    rows = [
+        OcppMessage(
+            charge_point=charger.row,
+            direction="IN",
+            action="Heartbeat" if n % 3 == 0 and n > 3_400 else "MeterValues",
+            raw=b"[]",
+            at=clock.now() - timedelta(days=178) + timedelta(hours=n),
+        )
+        for n in range(178 * 24)
+    ]
+    OcppMessage.objects.bulk_create(rows)
+    old = rows[0]
+    OcppMessage.objects.filter(action="Heartbeat", at__lt=clock.now() - timedelta(days=14, hours=2))._raw_delete("default")
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE csms_ocppmessage")
+    clock.shift(2 * 86_400 - 3_600 * 20)
+    with CaptureQueriesContext(connection) as seen:
+        sweep()
+    looked = [query["sql"] for query in seen.captured_queries if query["sql"].startswith("SELECT") and "csms_ocppmessage" in query["sql"]]
+    assert len(looked) == 2 and OcppMessage.objects.filter(pk=old.pk).exists()
+    for query in looked:
+        with connection.cursor() as cursor:
+            cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) " + query)
+            [[plan]] = cursor.fetchone()
+        assert _read(plan["Plan"]) < 200, query
+
+
+def _read(plan) -> int:
+    own = plan["Actual Rows"] * plan["Actual Loops"] + plan.get("Rows Removed by Filter", 0) if "Relation Name" in plan else 0
+    return own + sum(_read(inner) for inner in plan.get("Plans", []))
 
 
 def test_a_sweep_with_nothing_to_do_deletes_nothing(charger):
