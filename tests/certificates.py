@@ -5,6 +5,7 @@ pem, key = root.issue("VLT-0001")
 chain = root.sign(csr_pem)
 """
 
+import ipaddress
 from datetime import timedelta
 from typing import Any, Self
 
@@ -27,14 +28,14 @@ class Authority:
         self.certificate = self._build(self.name, self.key.public_key(), issuer_name, issuer_key, days=3650, ca=True)
         self.pem = _pem(self.certificate)
 
-    def issue(self, common_name: str, *, days: int = 30, algorithm: str = "ec") -> tuple[str, Any]:
-        """A certificate and its new key; `days` below 0: it has expired."""
+    def issue(self, common_name: str, *, days: int = 30, algorithm: str = "ec", address: str = "") -> tuple[str, Any]:
+        """A certificate and its new key; `days` below 0: it has expired. `address`: a server's, such as 127.0.0.1."""
         key: Any = (
             rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
             if algorithm == "rsa"
             else ec.generate_private_key(ec.SECP256R1())
         )
-        return _pem(self._build(_name(common_name), key.public_key(), self.name, self.key, days=days)), key
+        return _pem(self._build(_name(common_name), key.public_key(), self.name, self.key, days=days, address=address)), key
 
     def sign(self, csr_pem: str, *, days: int = 30, common_name: str = "") -> str:
         """The certificate that was asked for, with our own behind it."""
@@ -43,8 +44,10 @@ class Authority:
         subject = _name(common_name) if common_name else csr.subject
         return _pem(self._build(subject, csr.public_key(), self.name, self.key, days=days)) + self.pem
 
-    def _build(self, subject: x509.Name, public_key: Any, issuer: x509.Name, key: Any, *, days: int, ca: bool = False) -> x509.Certificate:
-        return (
+    def _build(
+        self, subject: x509.Name, public_key: Any, issuer: x509.Name, key: Any, *, days: int, ca: bool = False, address: str = ""
+    ) -> x509.Certificate:
+        builder = (
             x509.CertificateBuilder()
             .subject_name(subject)
             .issuer_name(issuer)
@@ -53,12 +56,19 @@ class Authority:
             .not_valid_before(self.now - timedelta(days=2))
             .not_valid_after(self.now + timedelta(days=days))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-            .sign(key, hashes.SHA256())
         )
+        if address:
+            names = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+            builder = builder.add_extension(names, critical=False)
+        return builder.sign(key, hashes.SHA256())
 
 
 def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def key_pem(key: Any) -> str:
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
 def _pem(certificate: x509.Certificate) -> str:

@@ -65,6 +65,7 @@ class Charger:
     signal_at: datetime | None = None  # the next SignalQuality
     ask_at: datetime | None = None  # when to ask what became of a transaction
     renew_line: bool = False  # its own certificate has changed
+    knows_a_root: bool = False  # its line believes one without having been given it
     forced: dict[str, str] = field(default_factory=dict)  # action: what it answers next time, whatever it thinks
     orders: list[Order] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -379,7 +380,7 @@ class Charger:
 
     def _may_raise(self, profile: int) -> bool:
         """TLS needs a root to believe, and its own certificate for profile 3 (security white paper, A05)."""
-        return (profile < 2 or bool(self.keys.roots[CENTRAL])) and (profile < 3 or bool(self.keys.chain))
+        return (profile < 2 or self.knows_a_root or bool(self.keys.roots[CENTRAL])) and (profile < 3 or bool(self.keys.chain))
 
 
 def make(

@@ -52,6 +52,7 @@ class Line:
         self._failures = 0
         self._profile_before: int | None = None
         self._errands: set[asyncio.Task[None]] = set()
+        charger.knows_a_root = tls is not None
         profile = 2 if url.startswith("wss:") else 0 if key is None else 1
         if SECURITY_PROFILE not in charger.configuration.changed:
             charger.configuration.put(SECURITY_PROFILE, str(profile))

@@ -7,7 +7,8 @@
 100 VLT-0001 clear 1
 110 VLT-0001 warn 1 HighTemperature           # an error without the status Faulted
 120 VLT-0001 reboot
-121 VLT-0001 lock 1 broken                    # or: works
+121 VLT-0001 blink                            # a restart that ends no transaction
+122 VLT-0001 lock 1 broken                    # or: works
 130 VLT-0001 unplug 1
 140 VLT-0001 event TamperDetectionActivated door open
 141 VLT-0001 signal 21 99                     # RSSI and BER, by DataTransfer

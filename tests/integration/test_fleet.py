@@ -61,7 +61,7 @@ class Server:
 
 @contextlib.asynccontextmanager
 async def running(server: Server, *cp_ids: str, jobs=(), connectors: int = 1):
-    habits = Habits(sample_every_s=1, arrives_after_s=(0.05, 0.1), leaves_after_s=(0.05, 0.1), boots_in_s=(0.1, 0.2))
+    habits = Habits(sample_every_s=1, arrives_after_s=(0.05, 0.1), leaves_after_s=(0.05, 0.1), boots_in_s=(0.1, 0.2), step_s=0.1)
     notes: list[str] = []
     async with serve(server.talk, "127.0.0.1", 0, subprotocols=["ocpp1.6"], process_request=server.door) as door:
         url = f"ws://127.0.0.1:{door.sockets[0].getsockname()[1]}"
