@@ -9,11 +9,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 
 from csms import calls, frames, quirks, tags
 from csms.models import Availability, ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, Registration, SessionState
+from csms.rules.secrecy import is_secret
 
 # Changing these locks a charger out when the answer is lost: they have their own way, with both values good until one was used.
 ROTATED = {
@@ -69,14 +71,20 @@ def _may_be_asked(charge_point: ChargePoint, action: str) -> None:
 
 
 def _not_ours_to_set(action: str, payload: dict[str, Any]) -> None:
-    if action == "ChangeConfiguration" and (why := ROTATED.get(payload["key"].strip().casefold())):
+    if frames.clean_json(payload) != payload:
+        raise ValidationError("There is a control character in it.", "payload")
+    if action != "ChangeConfiguration":
+        return
+    if why := ROTATED.get(payload["key"].strip().casefold()):
         raise ValidationError(why, "own_way")
+    if is_secret(payload["key"]):
+        raise ValidationError(f"{payload['key'][:50]} is a secret, and nothing here keeps secrets: set it at the charger.", "own_way")
 
 
 def _short_enough(charge_point: ChargePoint, action: str, payload: dict[str, Any]) -> None:
-    limit = quirks.of(charge_point).max_frame_bytes
+    limit = quirks.of(charge_point).max_frame_bytes or settings.MAX_FRAME_BYTES
     size = len(frames.call(str(uuid.UUID(int=0)), action, payload).encode())
-    if limit and size > limit:
+    if size > limit:
         raise ValidationError(f"That is {size} bytes on the wire; {charge_point} takes {limit} at most.", "too_long")
 
 
@@ -98,7 +106,7 @@ def _connectors(charge_point: ChargePoint, action: str, payload: dict[str, Any])
 
 def _start(charge_point: ChargePoint, payload: dict[str, Any], connectors: list[Connector], now: datetime) -> Askable:
     """A connector is always named, from 1: some chargers refuse a start without one, or for 0."""
-    note = _tag(payload, now)
+    note = _tag(charge_point, payload, now)
     busy = _busy(charge_point, now)
     number = payload.get("connectorId")
     if not number:
@@ -115,21 +123,19 @@ def _start(charge_point: ChargePoint, payload: dict[str, Any], connectors: list[
     return Askable(payload, note=note)
 
 
-def _tag(payload: dict[str, Any], now: datetime) -> str:
+def _tag(charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> str:
     """A tag that certainly may not charge is not asked for; one we do not know may be known elsewhere."""
     tag = payload["idTag"].strip()
     if not tags.normal(tag) or not tag.isprintable() or not tag.isascii():
         raise ValidationError("A tag is up to 20 letters and digits.", "tag")
-    payload["idTag"] = tag
-    permit = IdTag.objects.filter(tag=tags.normal(tag)).first()
-    if permit is None:
-        return "The tag is not one of ours: the start may be refused."
-    if permit.kind == IdTag.Kind.ONE_TIME:
+    payload["idTag"], habits = tag, quirks.of(charge_point)
+    permit = tags.find(tag, habits)
+    if permit is not None and permit.kind == IdTag.Kind.ONE_TIME:
         raise ValidationError("That tag belongs to a payment: the charger is asked for it by itself.", "tag")
-    answer = tags.judge(permit, permit.charge_point_id or 0, None, now)
-    if not answer.accepted:
+    answer = tags.judge(permit, charge_point.pk, None, now, tag=tag, habits=habits)
+    if permit is not None and not answer.accepted:
         raise ValidationError(f"Tag {permit} may not charge: {answer.status}.", "tag")
-    return ""
+    return "" if answer.accepted else "The tag is not one of ours: the start may be refused."
 
 
 def _busy(charge_point: ChargePoint, now: datetime) -> dict[int, str]:

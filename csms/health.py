@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 
-from csms.models import ChargePoint, ChargerError, ChargingSession, Connection, Registration, SessionState
+from csms.models import Alert, ChargePoint, ChargerError, ChargingSession, Connection, Registration, SessionState
 
 # A socket's close code in words (RFC 6455 §7.4.1); what is not here is shown as its number.
 CLOSE_CODES = {
@@ -27,6 +27,13 @@ CLOSE_CODES = {
 }
 
 
+# Alerts in words, where their detail alone would not say it (csms/alerts.py).
+ALERTS = {
+    "command_timeouts": "It talks, but does not answer what it is asked.",
+    "not_obeying": "It does not do what it was told.",
+}
+
+
 @dataclass
 class Health:
     """`level` is good, warn or bad; `findings` say why, the gravest first; times are aware."""
@@ -36,6 +43,7 @@ class Health:
     last_good: ChargingSession | None
     connection: Connection | None
     errors: list[ChargerError] = field(default_factory=list)
+    alerts: list[Alert] = field(default_factory=list)
 
     @property
     def headline(self) -> str:
@@ -48,13 +56,14 @@ class Health:
 
 
 def look(charge_point: ChargePoint, now: datetime) -> Health:
-    """Four bounded queries: open faults, the newest socket, the last session that delivered energy, one count."""
+    """Five bounded queries: open faults and alerts, the newest socket, the last session that delivered energy, one count."""
     errors = list(ChargerError.objects.filter(charge_point=charge_point, resolved_at__isnull=True).order_by("-id")[:10])
     connection = Connection.objects.filter(charge_point=charge_point).order_by("-epoch").first()
     sessions = ChargingSession.objects.filter(charge_point=charge_point, state=SessionState.STOPPED)
     last_good = sessions.filter(energy_wh__gt=0).order_by("-id").first()
     tried = sessions.filter(energy_wh=0, pk__gt=last_good.pk if last_good else 0).order_by("-id")[:20].count()
-    health = Health("good", [], last_good, connection, errors)
+    open_alerts = list(Alert.objects.filter(charge_point=charge_point, cleared_at__isnull=True).order_by("-last_at")[:10])
+    health = Health("good", [], last_good, connection, errors, open_alerts)
     for level, finding in _findings(charge_point, health, tried, now):
         health.findings.append(finding)
         if level == "bad" or health.level == "good":
@@ -79,6 +88,8 @@ def _findings(charge_point: ChargePoint, health: Health, tried: int, now: dateti
         where = f"Connector {error.connector_no}" if error.connector_no else "The charger"
         detail = " · ".join(part for part in (error.vendor_error_code, error.info) if part)
         found.append(("bad", f"{where} reports {error.error_code}{f' ({detail})' if detail else ''}."))
+    for alert in health.alerts:
+        found.append(("warn", f"{ALERTS.get(alert.kind, '')} {alert.detail}".strip() or alert.kind.replace("_", " ").capitalize()))
     if tried >= 2:
         found.append(("warn", f"The last {tried} sessions delivered no energy."))
     if charge_point.online and health.last_good and now - health.last_good.ended_at > timedelta(days=1):

@@ -29,7 +29,9 @@ STOP_ATTEMPTS = 3
 # In so many of its last frames and readings we look for the number a charger knows its transaction by.
 LOOKED_THROUGH, READINGS = 300, 20
 _NONE_RUNNING = re.compile(
-    r"\b(no|not|unknown|invalid|without)\b.*\btransaction|\btransaction\b.*\b(not|unknown|invalid|ended|finished)\b", re.IGNORECASE
+    r"\b(no|unknown|invalid|without)( \w+){0,2} transaction"
+    r"|\btransaction( ?\w+){0,2} (not (found|known|running|active)|unknown|invalid|ended|finished|does not exist)\b",
+    re.IGNORECASE,
 )
 # Connector states in which certainly nothing is charging.
 IDLE = {"Available", "Preparing", "Finishing", "Reserved", "Unavailable"}

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from accounts import audit
-from csms import commands, live
+from csms import alerts, commands, live
 from csms.models import ChargingSession, Command, CommandState, SessionState
 from csms.rules import session as rule
 from csms.rules.meter import Meter
@@ -149,6 +149,7 @@ def _tell(row: ChargingSession, before: Session, after: Session, verdict: Verdic
     if ended:
         commands.effective(Command.objects.filter(session=row, action="RemoteStopTransaction"), now)
         Command.objects.filter(session=row, state=CommandState.QUEUED).update(state=CommandState.EXPIRED, settled_at=now)
+        alerts.clear(row.charge_point_id, "not_obeying", now)
         ring("session.ended")
     live.changed(row.connector.code)
 
@@ -247,6 +248,7 @@ def stop_if_due(session_id: int, now: datetime) -> bool:
             if "not_stopping" not in row.flags:
                 row.flags = sorted({*row.flags, "not_stopping"})
                 ChargingSession.objects.filter(pk=row.pk).update(flags=row.flags, updated_at=now)
+                alerts.raise_alert(row.charge_point_id, "not_obeying", f"Session {row.pk} was told to stop and runs on.", now)
             if row.stop_asked_at and row.stop_asked_at > now - timedelta(seconds=STOP_RARELY_S):
                 return False
         ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, updated_at=now)
