@@ -6,7 +6,7 @@ A deed runs inside the transaction that also keeps the frame, and answers with t
 from datetime import datetime
 from typing import Any
 
-from csms import authorizer, charging_profiles, firmware, metering, ocpp16, permits, quick, quirks, starts, stations, tags, uploads, vendors
+from csms import authorizer, charging_profiles, firmware, local_lists, metering, ocpp16, permits, quick, quirks, starts, stations, tags, uploads, vendors
 from csms.context import Changed, Context, Route, StopPlanned
 from csms.metering import Moved
 from csms.models import ChargePoint
@@ -74,6 +74,8 @@ def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any],
         if said.status == "Preparing":
             permits.wake([pk for pk, place in context.places.items() if place.code == code], "plugged in")
         context.effects.append(Changed(code))
+    if said.error_code == "LocalListConflict" and note != stations.REPLACED:
+        local_lists.conflict(context.charge_point_pk, now)
     return ocpp16.write_empty(), note
 
 

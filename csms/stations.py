@@ -194,6 +194,10 @@ WITH mine AS (
   INSERT INTO csms_connection (charge_point_id, epoch, process, channel, lease_until, remote_address, subprotocol, opened_at, created_at,
     close_reason)
   SELECT %(pk)s, epoch, %(process)s, %(channel)s, %(lease)s, %(address)s, %(subprotocol)s, %(now)s, %(now)s, '' FROM mine
+), listed AS (
+  UPDATE csms_locallist SET next_try_at = %(now)s + interval '15 seconds',
+    reported_at = CASE WHEN reported_at > %(now)s - interval '10 minutes' THEN reported_at END
+  WHERE charge_point_id = %(pk)s AND enabled AND state IN ('due', 'sending', 'in_step')
 ), woken AS (
   UPDATE csms_idtag SET ask_at = %(now)s
   WHERE charge_point_id = %(pk)s AND kind = 'one_time' AND state = 'ready' AND start_until > %(now)s RETURNING 1

@@ -51,6 +51,13 @@ WORKERS: dict[str, Worker] = {
     "profiles.end": Worker(
         "csms.charging_profiles.end_due", "csms.charging_profiles.to_end", 60, ("session.ended",), "charging profiles whose time is over"
     ),
+    "tags.refresh": Worker(
+        "csms.authorizer.refresh_due", "csms.authorizer.to_refresh", 60, ("tag.refresh",), "tags an external authorizer has not answered for"
+    ),
+    "local_lists.sync": Worker(
+        "csms.local_lists.sync_due", "csms.local_lists.due", 30, ("list.due",), "local lists to compare and to bring in step"
+    ),
+    "reservations.expire": Worker("csms.reservations.expire_due", "csms.reservations.to_expire", 10, what="reservations that are over"),
     "sessions.stop": Worker("csms.sessions.stop_due", "csms.sessions.to_stop", 5, what="sessions about to reach their limit"),
     "sessions.timeout": Worker("csms.sessions.timeout_due", "csms.sessions.to_time_out", 10, what="sessions suspended too long: ended"),
     "stations.silent": Worker("csms.stations.silent_due", "csms.stations.to_mark_silent", 15, what="chargers and sockets gone silent"),
