@@ -25,11 +25,13 @@ def plain(raw: bytes) -> str:
 def shown(raw: bytes, *, tags: bool, indent: int | None = 2) -> str:
     """The frame to be read: indented (`indent=None`: on one line as it came). `tags`: whether idTags may be seen whole."""
     text = plain(raw)
+    if tags and indent is None:
+        return text
     data = _loads(raw)
     if data is None:
         return text if tags else _TAG.sub(lambda found: found[1] + masked(found[2]), text)
     if tags:
-        return text if indent is None else json.dumps(data, indent=indent, ensure_ascii=False)
+        return json.dumps(data, indent=indent, ensure_ascii=False)
     hidden = without_tags(data)
     if indent is None and hidden == data:
         return text
