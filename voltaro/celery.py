@@ -52,7 +52,7 @@ WORKERS: dict[str, Worker] = {
         "csms.charging_profiles.end_due", "csms.charging_profiles.to_end", 60, ("session.ended",), "charging profiles whose time is over"
     ),
     "tags.refresh": Worker(
-        "csms.authorizer.refresh_due", "csms.authorizer.to_refresh", 60, ("tag.refresh",), "tags an external authorizer has not answered for"
+        "csms.authorizer.refresh_due", "csms.authorizer.to_refresh", 60, ("tag.refresh",), "tags an authorizer has not answered for"
     ),
     "local_lists.sync": Worker(
         "csms.local_lists.sync_due", "csms.local_lists.due", 30, ("list.due",), "local lists to compare and to bring in step"
