@@ -26,6 +26,7 @@ class Call:
     """One call. `answered` and `ended` are dotted names of functions (command, now) -> None, called in the transaction that
     settles the command: `answered` with the charger's answer in `command.response` (whatever it says; `command.error` for a
     CALLERROR), `ended` when time settles it: it was not answered (TIMEOUT), or nothing came of it or it was never sent (EXPIRED).
+    Several names are separated by blanks: each is told, and looks whether the command is one of its own.
 
     `intent` is the dotted name of a function (charge_point, payload, now) -> payloads, called when somebody asks for it: it
     writes down what is wanted, and may say that the deed takes other calls than the one asked for.
@@ -51,7 +52,7 @@ class Call:
 
     def tell(self, which: str, command: Command, now: datetime) -> None:
         """Tell whoever listens for `answered` or `ended`."""
-        if name := getattr(self, which):
+        for name in getattr(self, which).split():
             _function(name)(command, now)
 
     def wanted(self, charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> list[dict[str, Any]]:
@@ -87,6 +88,8 @@ CALLS: dict[str, Call] = {
         effective=("Accepted",),
         promised=("RebootRequired",),
         before_accepted=True,
+        answered="csms.rotation.answered csms.security_profiles.answered",
+        ended="csms.rotation.ended csms.security_profiles.ended",
     ),
     "ClearCache": Call(
         CORE, "Clear its authorization cache", "Tags it remembers are asked for again.", effective=("Accepted",), promised=()
@@ -207,7 +210,16 @@ CALLS: dict[str, Call] = {
     "ExtendedTriggerMessage": Call(
         SECURITY, "Ask for a message (security)", "It sends that message now.", before_accepted=True, effect_s=60
     ),
-    "CertificateSigned": Call(SECURITY, "Give it its certificate", "In answer to SignCertificate.", effective=("Accepted",), promised=()),
+    "CertificateSigned": Call(
+        SECURITY,
+        "Give it its certificate",
+        "In answer to SignCertificate.",
+        effective=("Accepted",),
+        promised=(),
+        answered="csms.certificates.answered",
+        ended="csms.certificates.ended",
+        page="csms:charger-security",
+    ),
     "DeleteCertificate": Call(
         SECURITY,
         "Delete a root certificate",
@@ -215,9 +227,17 @@ CALLS: dict[str, Call] = {
         effective=("Accepted",),
         promised=(),
         confirm="Without the root of our server it cannot connect.",
+        intent="csms.roots.may_delete",
+        answered="csms.roots.deleted",
     ),
     "GetInstalledCertificateIds": Call(
-        SECURITY, "Read its root certificates", "Of one kind.", effective=("Accepted", "NotFound"), promised=(), before_accepted=True
+        SECURITY,
+        "Read its root certificates",
+        "Of one kind.",
+        effective=("Accepted", "NotFound"),
+        promised=(),
+        before_accepted=True,
+        answered="csms.roots.listed",
     ),
     "GetLog": Call(
         SECURITY,
@@ -229,7 +249,14 @@ CALLS: dict[str, Call] = {
         ended="csms.uploads.ended",
         page="csms:charger-files",
     ),
-    "InstallCertificate": Call(SECURITY, "Install a root certificate", "It trusts it from then on.", effective=("Accepted",), promised=()),
+    "InstallCertificate": Call(
+        SECURITY,
+        "Install a root certificate",
+        "It trusts it from then on.",
+        effective=("Accepted",),
+        promised=(),
+        answered="csms.roots.installed",
+    ),
     "SignedUpdateFirmware": Call(
         SECURITY,
         "Update its firmware (signed)",

@@ -28,6 +28,8 @@ class Context:
     booted_here: bool = False
     registration: str = "Accepted"
     unclaimed: bool = False
+    # The serial number that its certificate bears: its boots must name the same.
+    serial_proven: str = ""
     quirk_profile_pk: int | None = None
     quirk_settings: dict[str, Any] = field(default_factory=dict)
     opened_at: datetime | None = None

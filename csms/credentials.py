@@ -13,6 +13,8 @@ import secrets
 
 from django.conf import settings
 
+from csms.rules.security import Key
+
 _HEX40 = re.compile(rb"[0-9a-fA-F]{40}")
 
 
@@ -29,14 +31,33 @@ def hashed(cp_id: str, key: str | bytes) -> str:
     return hmac.new(settings.CHARGER_KEY_PEPPER.encode(), cp_id.encode() + b"\0" + raw, hashlib.sha256).hexdigest()
 
 
-def matches(cp_id: str, stored: str, password: bytes) -> bool:
-    """Whether this password is the key: as text, or as the bytes its hex digits stand for (chargers send either)."""
-    if not stored:
-        return False
-    found = hmac.compare_digest(hashed(cp_id, password), stored)
-    if not found and len(password) == 20:
-        found = hmac.compare_digest(hashed(cp_id, password.hex()), stored)
+def which(cp_id: str, stored: tuple[str, str], password: bytes) -> Key:
+    """Which of a charger's keys (current, pending) this password is: as text, or as the bytes its hex digits stand for.
+
+    The work is the same whatever is stored, and whatever of it matches.
+    """
+    shown = [hashed(cp_id, password), hashed(cp_id, password.hex()) if len(password) == 20 else ""]
+    found = Key.NONE
+    for key, kept in ((Key.PENDING, stored[1]), (Key.CURRENT, stored[0])):
+        if any([hmac.compare_digest(one, kept) for one in shown]) and kept:
+            found = key
     return found
+
+
+def matches(cp_id: str, stored: str, password: bytes) -> bool:
+    """Whether this password is the key that is stored so."""
+    return which(cp_id, (stored, ""), password) is Key.CURRENT
+
+
+def new_nonce() -> str:
+    """What a key that we send is made of: kept instead of the key, and worth nothing without the pepper."""
+    return secrets.token_hex(32)
+
+
+def derived_key(cp_id: str, nonce: str) -> str:
+    """The key of that charger and nonce: 160 bits, as 40 hex digits. Made anew whenever it must be sent, and kept nowhere."""
+    message = b"\0key\0" + cp_id.encode() + b"\0" + nonce.encode()  # no identity begins with \0: never what `hashed` has hashed
+    return hmac.new(settings.CHARGER_KEY_PEPPER.encode(), message, hashlib.sha256).hexdigest()[:40]
 
 
 def read_basic(header: bytes | None) -> tuple[str, bytes] | None:

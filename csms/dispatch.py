@@ -17,8 +17,9 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import audit
 from accounts.actor import acting
-from csms import commands, floods, frames, message_writer, outcomes, quirks, repair, routes16, stations
+from csms import commands, entrance, floods, frames, message_writer, outcomes, quirks, repair, rotation, routes16, stations
 from csms.context import Changed, Context, MaySend, Repeat, Reply, Route
+from csms.entrance import Entry
 from csms.frames import Frame, Unreadable
 from csms.models import ChargePoint, Registration
 from csms.quick import Arrived
@@ -204,6 +205,7 @@ def _quarantine(raw: bytes, frame: Frame, context: Context, error: Exception, no
 
 def _settle(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
     """An answer to a command of ours. The next one may go out, whatever became of this."""
+    raw, frame = rotation.without_key(raw, frame, context.charge_point_pk, context.cp_id)
     try:
         _settled(raw, frame, context, now)
     except (OperationalError, InterfaceError):
@@ -234,13 +236,27 @@ def _error(ident: Any, code: str, description: str, action: str, now: datetime, 
 
 
 # -- the socket's beginning and end, and its commands ------------------------------------------------------------------
-def opened(known: Known, *, process: str, channel: str, remote_address: str, subprotocol: str) -> tuple[Context, str]:
-    """A socket that may speak for this charger takes it: its context, and the channel of the socket it replaces."""
+def opened(
+    known: Known, *, process: str, channel: str, remote_address: str, subprotocol: str, entry: Entry | None = None
+) -> tuple[Context, str]:
+    """A socket that may speak for this charger takes it: its context, and the channel of the socket it replaces.
+
+    What its entry proves (a new key, a higher profile) is written with the claim. Raises entrance.Withdrawn when a person has
+    taken it back meanwhile: then nothing was claimed.
+    """
     now = clock.now()
+    claim = partial(
+        stations.claim, known.pk, process=process, channel=channel, remote_address=remote_address, subprotocol=subprotocol, now=now
+    )
     with acting("charger", known.cp_id):
-        epoch, replaced = stations.claim(
-            known.pk, process=process, channel=channel, remote_address=remote_address, subprotocol=subprotocol, now=now
-        )
+        if entry is None:
+            epoch, replaced = claim()
+        elif not entry.proves:
+            epoch, replaced = claim(security_profile=entry.verdict.profile)
+        else:
+            with transaction.atomic():
+                entrance.prove(known, entry, now)
+                epoch, replaced = claim(security_profile=entry.verdict.profile)
     habits = habits_of(known)
     context = Context(
         charge_point_pk=known.pk,
@@ -251,6 +267,7 @@ def opened(known: Known, *, process: str, channel: str, remote_address: str, sub
         habits=habits,
         registration=known.registration,
         unclaimed=known.unclaimed,
+        serial_proven=entry.serial if entry is not None else "",
         quirk_profile_pk=known.quirk_profile_pk,
         quirk_settings=known.quirk_settings,
         opened_at=now,
@@ -294,5 +311,5 @@ def next_command(context: Context) -> Reply | None:
         return None
     context.sent_at = now
     outcomes.sent(context, command, now)
-    text = frames.call(command.unique_id, command.action, command.payload)
+    text = frames.call(command.unique_id, command.action, rotation.payload_of(command, context.cp_id))
     return Reply(text, command.unique_id, frames.CALL, command.action, now)

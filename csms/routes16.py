@@ -6,10 +6,28 @@ A deed runs inside the transaction that also keeps the frame, and answers with t
 from datetime import datetime
 from typing import Any
 
-from csms import authorizer, charging_profiles, firmware, local_lists, metering, ocpp16, permits, quick, quirks, starts, stations, tags, uploads, vendors
+from csms import (
+    authorizer,
+    certificates,
+    charging_profiles,
+    entrance,
+    firmware,
+    local_lists,
+    metering,
+    ocpp16,
+    permits,
+    quick,
+    quirks,
+    security_events,
+    starts,
+    stations,
+    tags,
+    uploads,
+    vendors,
+)
 from csms.context import Changed, Context, Route, StopPlanned
 from csms.metering import Moved
-from csms.models import ChargePoint
+from csms.models import ChargePoint, Registration
 from csms.quick import Arrived
 
 SEEN_EVERY_S = 20
@@ -23,6 +41,9 @@ def seen(context: Context, now: datetime) -> None:
 
 
 def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    if context.serial_proven and not entrance.same_serial(context.charge_point_pk, context.serial_proven, said.serial_number, now):
+        context.registration = Registration.REJECTED
+        return ocpp16.write_boot_notification("Rejected", now, context.heartbeat_s), "another charger's certificate"
     status = stations.booted(context.charge_point_pk, context.epoch, said, now)
     if status is None:
         return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s), stations.REPLACED
@@ -33,7 +54,7 @@ def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], s
 
 
 def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
-    if not quick.booted(arrived, said, now):
+    if context.serial_proven or not quick.booted(arrived, said, now):
         return None
     _has_booted(context, said, now)
     return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s)
@@ -172,6 +193,16 @@ def _upload_status(context: Context, said: Any, now: datetime) -> tuple[dict[str
     return ocpp16.write_empty(), uploads.said(context.charge_point_pk, said, now)
 
 
+def _security_event(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    security_events.received(context.charge_point_pk, said, now)
+    return ocpp16.write_empty(), ""
+
+
+def _sign_certificate(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    accepted, note = certificates.asked(context.charge_point_pk, said, now)
+    return ocpp16.write_sign_certificate(accepted), note
+
+
 ROUTES: dict[str, Route] = {
     "Authorize": Route(
         ocpp16.read_authorize, _authorize, tolerant=True, anew=True, before=_before_authorize, away=_authorize_away
@@ -184,6 +215,8 @@ ROUTES: dict[str, Route] = {
     "LogStatusNotification": Route(ocpp16.read_log_status_notification, _upload_status, tolerant=True),
     "MeterValues": Route(ocpp16.read_meter_values, _meter_values, fact=True, fallback=ocpp16.write_empty, quick=_quick_meter_values),
     "SignedFirmwareStatusNotification": Route(ocpp16.read_signed_firmware_status_notification, _firmware_status, tolerant=True),
+    "SecurityEventNotification": Route(ocpp16.read_security_event_notification, _security_event, tolerant=True),
+    "SignCertificate": Route(ocpp16.read_sign_certificate, _sign_certificate, tolerant=True),
     "StartTransaction": Route(ocpp16.read_start_transaction, _start, fact=True, fallback=_start_fallback, before=_before_start),
     "StatusNotification": Route(ocpp16.read_status_notification, _status, quick=_quick_status, tolerant=True),
     "StopTransaction": Route(ocpp16.read_stop_transaction, _stop, fact=True, fallback=ocpp16.write_stop_transaction),

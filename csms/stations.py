@@ -18,6 +18,7 @@ from csms import firmware as updates
 from csms.events import Booted, StatusReported
 from csms.metering import Place
 from csms.models import ChargePoint, Connection, Connector, Registration, Station
+from voltaro import clock
 from voltaro.jobs import each, ring
 
 MAX_CONNECTORS = 20
@@ -67,10 +68,13 @@ def add_charge_point(
     shown: str | None = None
     if no_auth:
         charge_point.security_profile, charge_point.credentials_hash = 0, ""
+        charge_point.pending_credentials_hash, charge_point.pending_security_profile, charge_point.pending_since = "", None, None
     elif key is not None or created:
         shown = key or credentials.new_key()
         charge_point.security_profile = max(1, charge_point.security_profile)
         charge_point.credentials_hash = credentials.hashed(cp_id, shown)
+        # The last word: a key that was being changed over the wire opens nothing any more.
+        charge_point.pending_credentials_hash, charge_point.credentials_at = "", clock.now()
     charge_point.save()
     for number in range(1, connectors + 1):
         Connector.objects.get_or_create(charge_point=charge_point, connector_id=number, defaults={"type": type, "max_power_w": max_power_w})
@@ -191,9 +195,9 @@ WITH mine AS (
   UPDATE csms_connection SET closed_at = %(now)s, close_reason = 'replaced'
   WHERE charge_point_id = %(pk)s AND closed_at IS NULL RETURNING epoch, channel
 ), made AS (
-  INSERT INTO csms_connection (charge_point_id, epoch, process, channel, lease_until, remote_address, subprotocol, opened_at, created_at,
-    close_reason)
-  SELECT %(pk)s, epoch, %(process)s, %(channel)s, %(lease)s, %(address)s, %(subprotocol)s, %(now)s, %(now)s, '' FROM mine
+  INSERT INTO csms_connection (charge_point_id, epoch, process, channel, lease_until, remote_address, subprotocol, security_profile,
+    opened_at, created_at, close_reason)
+  SELECT %(pk)s, epoch, %(process)s, %(channel)s, %(lease)s, %(address)s, %(subprotocol)s, %(profile)s, %(now)s, %(now)s, '' FROM mine
 ), listed AS (
   UPDATE csms_locallist SET next_try_at = %(now)s + interval '15 seconds',
     reported_at = CASE WHEN reported_at > %(now)s - interval '10 minutes' THEN reported_at END
@@ -208,7 +212,16 @@ WITH mine AS (
 SELECT epoch, coalesce((SELECT channel FROM replaced ORDER BY epoch DESC LIMIT 1), ''), EXISTS (SELECT 1 FROM woken) FROM mine"""
 
 
-def claim(charge_point_pk: int, *, process: str, channel: str, remote_address: str, subprotocol: str, now: datetime) -> tuple[int, str]:
+def claim(
+    charge_point_pk: int,
+    *,
+    process: str,
+    channel: str,
+    remote_address: str,
+    subprotocol: str,
+    now: datetime,
+    security_profile: int | None = None,
+) -> tuple[int, str]:
     """A newcomer with the right key takes the charger: the new epoch, and the channel of the socket it replaces ("" for none).
 
     Whoever has paid here and waits for the charger is asked for again; a restart that was asked has happened. One statement:
@@ -223,6 +236,7 @@ def claim(charge_point_pk: int, *, process: str, channel: str, remote_address: s
         "lease": now + timedelta(seconds=lease_s()),
         "address": remote_address[:64],
         "subprotocol": subprotocol,
+        "profile": security_profile,
     }
     with connection.cursor() as cursor:
         cursor.execute(_CLAIM, told)

@@ -58,6 +58,15 @@ WORKERS: dict[str, Worker] = {
         "csms.local_lists.sync_due", "csms.local_lists.due", 30, ("list.due",), "local lists to compare and to bring in step"
     ),
     "reservations.expire": Worker("csms.reservations.expire_due", "csms.reservations.to_expire", 10, what="reservations that are over"),
+    "certificates": Worker(
+        "csms.certificates.make_due", "csms.certificates.to_make", 30, ("certificate.asked",), "certificates that chargers asked for"
+    ),
+    "certificates.renew": Worker(
+        "csms.certificates.renew_due", "csms.certificates.to_renew", 3600, what="chargers whose certificate ends soon: asked to renew it"
+    ),
+    "security.unused": Worker(
+        "csms.rotation.alert_due", "csms.rotation.to_alert", 3600, what="new keys and profiles no charger has used: a person is told"
+    ),
     "sessions.stop": Worker("csms.sessions.stop_due", "csms.sessions.to_stop", 5, what="sessions about to reach their limit"),
     "sessions.timeout": Worker("csms.sessions.timeout_due", "csms.sessions.to_time_out", 10, what="sessions suspended too long: ended"),
     "stations.silent": Worker("csms.stations.silent_due", "csms.stations.to_mark_silent", 15, what="chargers and sockets gone silent"),

@@ -55,6 +55,11 @@ def without(raw: bytes, secret: str) -> bytes:
     return re.sub(re.escape(secret.encode()), MASK.encode(), raw, flags=re.IGNORECASE) if secret else raw
 
 
+def scrubbed(value: Any, secret: str) -> Any:
+    """The same JSON value without this very secret."""
+    return json.loads(without(json.dumps(value).encode(), secret)) if secret else value
+
+
 def _hidden(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _hidden(one) for name, one in value.items()}

@@ -160,8 +160,8 @@ def test_the_data_is_kept_and_killing_it_leaves_no_process(data):
     secret = (data / "run" / "secret-key").read_text()
     asked = subprocess.run(
         [*manage, "shell", "-v0", "-c", f"""
-from csms import stations
-print(stations.may_connect(stations.find("KEPT-1"), ("KEPT-1", b"{key}")))
+from csms import credentials, stations
+print(credentials.matches("KEPT-1", stations.find("KEPT-1").keys[0], b"{key}"))
 """], env=env, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert asked.stdout.strip() == "True"  # the pepper of its key was kept too

@@ -1,14 +1,14 @@
 """Chargers' keys: sent as hex or as bytes or as text, bound to one charger, and odd headers are no trouble."""
 
 import base64
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csms import credentials, stations
-from csms.credentials import hashed, matches, new_key, read_basic
+from csms import credentials, entrance, stations
+from csms.credentials import derived_key, hashed, matches, new_key, new_nonce, read_basic, which
+from csms.rules.security import Key, Verdict
 
 KEY = "0f8a" * 10
 
@@ -105,44 +105,83 @@ def known(**fields) -> stations.Known:
         "blocked": False,
         "registration": "Accepted",
         "security_profile": 1,
+        "pending_security_profile": None,
         "keys": (hashed("VLT-0001", KEY), ""),
+        "certificate_name": "",
+        "serial_number": "",
+        "vendor": "",
+        "model": "",
+        "firmware_version": "",
+        "quirk_profile_pk": None,
+        "quirk_settings": {},
+        "unclaimed": False,
         "booted": False,
         "places": {},
     }
     return stations.Known(**{**given, **fields})
 
 
+def refusal(charger: stations.Known, user: str | None, password: str | bytes = b"") -> str:
+    return entrance.look(charger, None if user is None else basic(user, password), None).refusal
+
+
 def test_A06_the_user_name_is_the_identity_in_any_case():
-    assert stations.may_connect(known(), ("VLT-0001", KEY.encode()))
-    assert stations.may_connect(known(), ("vlt-0001", KEY.encode()))
-    assert not stations.may_connect(known(), ("VLT-0002", KEY.encode()))
-    assert not stations.may_connect(known(), ("", KEY.encode()))
-    assert not stations.may_connect(known(), None)
+    assert refusal(known(), "VLT-0001", KEY) == ""
+    assert refusal(known(), "vlt-0001", KEY) == ""
+    for user in ("VLT-0002", "", None):
+        assert refusal(known(), user, KEY) == "wrong_key"
 
 
-def test_while_a_key_is_changed_both_are_known():
+def test_while_a_key_is_changed_both_are_known_and_the_new_one_is_told_of():
     new = "1" * 40
     changing = known(keys=(hashed("VLT-0001", KEY), hashed("VLT-0001", new)))
-    assert stations.may_connect(changing, ("VLT-0001", KEY.encode()))
-    assert stations.may_connect(changing, ("VLT-0001", new.encode()))
+    assert entrance.look(changing, basic("VLT-0001", KEY), None).verdict == Verdict(profile=1)
+    assert entrance.look(changing, basic("VLT-0001", bytes.fromhex(new)), None).verdict == Verdict(profile=1, new_key=True)
+    assert entrance.look(changing, basic("VLT-0002", new), None).refusal == "wrong_key"
 
 
 def test_a_blocked_or_rejected_charger_stays_out_with_any_key():
-    for fields in ({"blocked": True}, {"registration": "Rejected"}, {"blocked": True, "security_profile": 0}):
-        assert not stations.may_connect(known(**fields), ("VLT-0001", KEY.encode()))
+    for fields, why in (
+        ({"blocked": True}, "blocked"),
+        ({"registration": "Rejected"}, "rejected"),
+        ({"blocked": True, "security_profile": 0}, "blocked"),
+    ):
+        assert refusal(known(**fields), "VLT-0001", KEY) == why
 
 
 def test_a_charger_without_authentication_needs_none_and_one_whose_key_was_taken_has_none():
-    assert stations.may_connect(known(security_profile=0, keys=("", "")), None)
-    assert not stations.may_connect(known(keys=("", "")), ("VLT-0001", b""))
+    assert refusal(known(security_profile=0, keys=("", "")), None) == ""
+    assert refusal(known(security_profile=0), "VLT-0001", "") == ""  # Q15: an empty password, where none is asked for
+    assert refusal(known(keys=("", "")), "VLT-0001", "") == "wrong_key"
 
 
-def test_the_strangers_work_is_the_same_kind_of_work(monkeypatch):
-    """A02/A03: an unknown charger costs a comparison as a wrong key does."""
-    from csms import consumers
+def test_A02_A03_the_work_is_the_same_whatever_is_stored(monkeypatch):
+    """A stranger, a wrong key, the right one, one of two: as many hashes, and the identity's length is all that differs."""
+    new = "1" * 40
+    stored = {
+        "stranger": ("", ""),
+        "wrong": (hashed("VLT-0001", "2" * 40), ""),
+        "right": (hashed("VLT-0001", KEY), ""),
+        "changing": (hashed("VLT-0001", new), hashed("VLT-0001", KEY)),
+    }
+    done = []
+    real = credentials.hashed
+    monkeypatch.setattr(credentials, "hashed", lambda *what: done.append(what) or real(*what))
+    counts = set()
+    for keys in stored.values():
+        done.clear()
+        refusal(known(keys=keys), "VLT-0001", KEY)
+        counts.add(len(done))
+    assert counts == {1}
 
-    asked = []
-    monkeypatch.setattr(consumers.stations, "find", lambda name: None)
-    monkeypatch.setattr(consumers, "credentials", SimpleNamespace(**{**vars(credentials), "matches": lambda *a: asked.append(a)}))
-    assert consumers._known("NOBODY", basic("NOBODY", KEY)) == (None, "unknown")
-    assert len(asked) == 1
+
+# -- keys that we send -----------------------------------------------------------------------------------------------
+def test_a_key_that_is_sent_is_made_anew_from_its_nonce_and_the_pepper(settings):
+    nonce = new_nonce()
+    key = derived_key("VLT-0001", nonce)
+    assert len(bytes.fromhex(key)) == 20 and key == derived_key("VLT-0001", nonce)
+    assert key not in (derived_key("VLT-0002", nonce), derived_key("VLT-0001", new_nonce()))
+    assert nonce not in key and key not in nonce
+    assert which("VLT-0001", ("", hashed("VLT-0001", key)), bytes.fromhex(key)) is Key.PENDING
+    settings.CHARGER_KEY_PEPPER = "another installation's"
+    assert derived_key("VLT-0001", nonce) != key
