@@ -88,8 +88,8 @@ CALLS: dict[str, Call] = {
         effective=("Accepted",),
         promised=("RebootRequired",),
         before_accepted=True,
-        answered="csms.rotation.answered csms.security_profiles.answered",
-        ended="csms.rotation.ended csms.security_profiles.ended",
+        answered="csms.configuration.change_answered csms.rotation.answered csms.security_profiles.answered",
+        ended="csms.configuration.change_ended csms.rotation.ended csms.security_profiles.ended",
     ),
     "ClearCache": Call(
         CORE, "Clear its authorization cache", "Tags it remembers are asked for again.", effective=("Accepted",), promised=()
@@ -97,7 +97,14 @@ CALLS: dict[str, Call] = {
     "DataTransfer": Call(
         CORE, "Send a vendor's message", "As the vendor's documents say.", effective=("Accepted",), promised=(), before_accepted=True
     ),
-    "GetConfiguration": Call(CORE, "Read its configuration", "All keys, or those named.", before_accepted=True),
+    "GetConfiguration": Call(
+        CORE,
+        "Read its configuration",
+        "All keys, or those named.",
+        before_accepted=True,
+        answered="csms.configuration.read_answered",
+        ended="csms.configuration.read_ended",
+    ),
     "RemoteStartTransaction": Call(
         CORE,
         "Start a session",

@@ -185,11 +185,11 @@ def _its_time(now: datetime) -> Q:
 
 
 @transaction.atomic
-def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bool = True) -> Command | None:
+def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bool = True, only: str | None = None) -> Command | None:
     """Claim the oldest queued command for this socket; None when there is none, one is in flight, or the socket is fenced.
 
     What a person or a rider waits for goes before what we ask by ourselves; that waits until the charger has settled. A charger
-    that is not accepted is only asked what sets it up.
+    that is not accepted is only asked what sets it up. `only`: nothing but commands with this trigger.
     """
     row = ChargePoint.objects.select_for_update(no_key=True).values_list("epoch", "registration").get(pk=charge_point_pk)
     newest, registration = row
@@ -204,6 +204,8 @@ def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bo
         queued = queued.filter(background=False)
     if registration != Registration.ACCEPTED:
         queued = queued.filter(action__in=calls.BEFORE_ACCEPTED)
+    if only is not None:
+        queued = queued.filter(trigger=only)
     command = queued.first()
     if command is None:
         return None

@@ -10,6 +10,7 @@ from uuid import UUID
 from csms.metering import Place
 from csms.models import ChargingSession
 from csms.quick import Arrived
+from csms.rules.clock import Offset
 from csms.rules.habits import STANDARD, Habits
 
 
@@ -32,6 +33,9 @@ class Context:
     serial_proven: str = ""
     quirk_profile_pk: int | None = None
     quirk_settings: dict[str, Any] = field(default_factory=dict)
+    # What its answers taught us, as it was when this socket was opened or booted.
+    learned: dict[str, Any] = field(default_factory=dict)
+    clock: Offset = field(default_factory=Offset)
     opened_at: datetime | None = None
     settles_at: datetime | None = None
     places: dict[UUID, Place] = field(default_factory=dict)
@@ -53,7 +57,9 @@ class Context:
 
     def may_send(self, now: datetime) -> bool:
         """Whether anything may be sent to this charger now: nothing is before the first boot, nor while its habits want quiet."""
-        if not self.booted:
+        if not self.booted:  # one that never boots by itself may be asked to (csms/boots.py: only)
+            return self.habits.boot_trigger and self.registration == "Accepted"
+        if self.registration == "Rejected":
             return False
         return self.booted_here or self.opened_at is None or now >= self.opened_at + timedelta(seconds=self.habits.quiet_s)
 

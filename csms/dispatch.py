@@ -6,23 +6,22 @@ an error because of our own doubts or troubles; a message that our code stumbles
 """
 
 import logging
-import random
 import time
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import partial
 from typing import Any
 
-from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import audit
 from accounts.actor import acting
-from csms import commands, entrance, floods, frames, message_writer, outcomes, quirks, repair, rotation, routes16, stations
+from csms import boots, commands, entrance, floods, frames, message_writer, outcomes, quirks, repair, rotation, routes16, stations
 from csms.context import Changed, Context, MaySend, Repeat, Reply, Route
 from csms.entrance import Entry
 from csms.frames import Frame, Unreadable
 from csms.models import ChargePoint, Registration
 from csms.quick import Arrived
+from csms.rules.clock import Offset
 from csms.rules.habits import Habits
 from csms.stations import Known
 from voltaro import clock
@@ -263,35 +262,32 @@ def opened(
         cp_id=known.cp_id,
         epoch=epoch,
         version=subprotocol.removeprefix("ocpp"),
-        heartbeat_s=heartbeat_s(habits),
+        heartbeat_s=quirks.heartbeat_s(habits),
         habits=habits,
         registration=known.registration,
         unclaimed=known.unclaimed,
         serial_proven=entry.serial if entry is not None else "",
         quirk_profile_pk=known.quirk_profile_pk,
         quirk_settings=known.quirk_settings,
+        learned=known.learned,
+        clock=Offset(known.clock_offset_s),
         opened_at=now,
-        settles_at=now + timedelta(seconds=habits.settle_s * (1 + random.random())),  # noqa: S311 - a spread, not a secret
+        settles_at=boots.settles_at(habits, now),
         # A charger need not boot again after a mere reconnect (§4.2): what we accepted once stays accepted.
         booted=known.booted and known.registration == "Accepted",
         places=known.places,
         seen_at=now,
     )
+    if habits.boot_trigger and not known.booted and known.registration == "Accepted":
+        boots.ask(known.pk, now)
     return context, replaced
 
 
 def habits_of(known: Known) -> Habits:
-    return quirks.habits_of(known.vendor, known.model, known.firmware_version, profile_pk=known.quirk_profile_pk, own=known.quirk_settings)
-
-
-def silence_s(habits: Habits) -> int:
-    """How long this charger may be silent before it counts as gone."""
-    return habits.heartbeat_timeout_s or settings.HEARTBEAT_TIMEOUT_S
-
-
-def heartbeat_s(habits: Habits) -> int:
-    """One constant rules all timers: two heartbeats may be lost before a charger counts as silent."""
-    return max(10, silence_s(habits) // 3)
+    row = known
+    return quirks.habits_of(
+        row.vendor, row.model, row.firmware_version, profile_pk=row.quirk_profile_pk, own=row.quirk_settings, learned=row.learned
+    )
 
 
 def closed(context: Context, close_code: int | None, reason: str) -> bool:
@@ -306,7 +302,8 @@ def next_command(context: Context) -> Reply | None:
     interval_s = context.habits.command_interval_s
     if not context.may_send(now) or (interval_s and context.sent_at and (now - context.sent_at).total_seconds() < interval_s):
         return None
-    command = commands.next_to_send(context.charge_point_pk, context.epoch, now, settled=context.settled(now))
+    only = boots.only(context, now)
+    command = commands.next_to_send(context.charge_point_pk, context.epoch, now, settled=context.settled(now), only=only)
     if command is None:
         return None
     context.sent_at = now

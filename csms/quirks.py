@@ -1,11 +1,16 @@
 """Which habits a charger has: its quirk profiles (data, edited in the console) and its own settings, resolved."""
 
+import json
 import time
+from dataclasses import replace
 from typing import Any
+
+from django.conf import settings
+from django.db import connection
 
 from csms.models import ChargePoint, QuirkProfile
 from csms.rules import habits
-from csms.rules.habits import Habits, Known
+from csms.rules.habits import Habits, Known, Told
 
 # A profile edited in the console reaches every process within this.
 REMEMBERED_S = 15.0
@@ -29,15 +34,61 @@ def forget() -> None:
     _remembered = (0.0, {})
 
 
-def habits_of(vendor: str, model: str, firmware: str, *, profile_pk: int | None, own: dict[str, Any]) -> Habits:
-    """The habits of a charger that says this of itself. A profile chosen by hand stands instead of those that match."""
+def habits_of(
+    vendor: str, model: str, firmware: str, *, profile_pk: int | None, own: dict[str, Any], learned: dict[str, Any] | None = None
+) -> Habits:
+    """The habits of a charger that says this of itself. A profile chosen by hand stands instead of those that match.
+
+    What was learned of its clock counts where nobody has said anything.
+    """
+    found = _found(vendor, model, firmware, profile_pk)
+    settled = habits.resolve(found, own) if found or own else habits.STANDARD
+    if learned and not settled.naive_time and learned.get("naive_time"):
+        settled = replace(settled, naive_time=learned["naive_time"])
+    return settled
+
+
+def silence_s(habits: Habits) -> int:
+    """How long this charger may be silent before it counts as gone."""
+    return habits.heartbeat_timeout_s or settings.HEARTBEAT_TIMEOUT_S
+
+
+def heartbeat_s(habits: Habits) -> int:
+    """One constant rules all timers: two heartbeats may be lost before a charger counts as silent."""
+    return max(10, silence_s(habits) // 3)
+
+
+def _found(vendor: str, model: str, firmware: str, profile_pk: int | None) -> list[Known]:
     known = profiles()
     chosen = known.get(profile_pk) if profile_pk is not None else None
-    found = [chosen] if chosen else habits.matching(list(known.values()), vendor, model, firmware)
-    return habits.resolve(found, own) if found or own else habits.STANDARD
+    return [chosen] if chosen else habits.matching(list(known.values()), vendor, model, firmware)
 
 
 def of(charge_point: ChargePoint) -> Habits:
     """The habits of this charger's row."""
     row = charge_point
-    return habits_of(row.vendor, row.model, row.firmware_version, profile_pk=row.quirk_profile_id, own=row.quirk_settings)
+    return habits_of(
+        row.vendor,
+        row.model,
+        row.firmware_version,
+        profile_pk=row.quirk_profile_id,
+        own=row.quirk_settings,
+        learned=row.learned,
+    )
+
+
+def sources(charge_point: ChargePoint) -> tuple[dict[str, Told], dict[str, Told]]:
+    """Where each of its habits, and each key to be configured, comes from."""
+    row = charge_point
+    return habits.sources(_found(row.vendor, row.model, row.firmware_version, row.quirk_profile_id), row.quirk_settings)
+
+
+def wishes(charge_point: ChargePoint) -> list[tuple[str, str, str]]:
+    """The keys its profiles want configured: key, value, who says so."""
+    return [(key, one.value, one.by) for key, one in sorted(sources(charge_point)[1].items())]
+
+
+def learn(charge_point_pk: int, **facts: Any) -> None:
+    """Add to what is known of a charger (`ChargePoint.learned`), whatever others add to it at the same time."""
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE csms_chargepoint SET learned = learned || %s::jsonb WHERE id = %s", [json.dumps(facts), charge_point_pk])

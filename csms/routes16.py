@@ -8,8 +8,10 @@ from typing import Any
 
 from csms import (
     authorizer,
+    boots,
     certificates,
     charging_profiles,
+    clocks,
     entrance,
     firmware,
     local_lists,
@@ -43,14 +45,18 @@ def seen(context: Context, now: datetime) -> None:
 def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     if context.serial_proven and not entrance.same_serial(context.charge_point_pk, context.serial_proven, said.serial_number, now):
         context.registration = Registration.REJECTED
-        return ocpp16.write_boot_notification("Rejected", now, context.heartbeat_s), "another charger's certificate"
-    status = stations.booted(context.charge_point_pk, context.epoch, said, now)
-    if status is None:
+        return ocpp16.write_boot_notification("Rejected", now, boots.retry_s("Rejected", 0)), "another charger's certificate"
+    boot = stations.booted(context.charge_point_pk, context.epoch, said, now)
+    if boot is None:
         return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s), stations.REPLACED
-    context.registration, context.unclaimed = status, context.unclaimed and status != "Accepted"
+    context.learned = boot.learned
     charging_profiles.rebooted(context.charge_point_pk)
     _has_booted(context, said, now)
-    return ocpp16.write_boot_notification(status, now, context.heartbeat_s), ""
+    status = boots.heard(context, boot, said, now)
+    if status == Registration.ACCEPTED != context.registration:  # claimed meanwhile: it has connectors now
+        context.places = metering.places(context.cp_id)
+    context.registration, context.unclaimed = status, boot.unclaimed
+    return ocpp16.write_boot_notification(status, now, boots.retry_s(status, context.heartbeat_s)), ""
 
 
 def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
@@ -64,12 +70,21 @@ def _has_booted(context: Context, said: Any, now: datetime) -> None:
     context.booted = context.booted_here = True
     context.seen_at = now
     context.habits = quirks.habits_of(
-        said.vendor, said.model, said.firmware_version, profile_pk=context.quirk_profile_pk, own=context.quirk_settings
+        said.vendor,
+        said.model,
+        said.firmware_version,
+        profile_pk=context.quirk_profile_pk,
+        own=context.quirk_settings,
+        learned=context.learned,
     )
+    context.heartbeat_s = quirks.heartbeat_s(context.habits)
+    context.settles_at = boots.settles_at(context.habits, now)
     context.effects += [Changed(place.code) for place in context.places.values()]
 
 
 def _quick_status(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    if clocks.news(context, said, now):
+        return None
     for pk, place in context.places.items():
         if place.connector_no == said.connector_no and quick.status(arrived, pk, said, now):
             context.effects.append(Changed(place.code))
@@ -89,6 +104,7 @@ def _heartbeat(context: Context, said: Any, now: datetime) -> tuple[dict[str, An
 
 def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     code, note = stations.status(context.charge_point_pk, context.cp_id, context.epoch, said, now)
+    clocks.heard(context, said, now)
     if code:
         if not any(place.code == code for place in context.places.values()):
             context.places = metering.places(context.cp_id)

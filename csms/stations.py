@@ -1,7 +1,7 @@
 """Charge points as the operator knows them: set up, online or silent, what they say of themselves."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -86,15 +86,30 @@ def add_charge_point(
 _BOOTED = """
 UPDATE csms_chargepoint AS now SET vendor = %s, model = %s, firmware_version = coalesce(nullif(%s, ''), now.firmware_version),
   reported_serial = %s, boot_count = now.boot_count + 1, last_boot = %s, last_seen = %s, updated_at = %s
-FROM (SELECT id, firmware_version, reported_serial FROM csms_chargepoint WHERE id = %s AND epoch = %s FOR NO KEY UPDATE) AS before
+FROM (SELECT id, firmware_version, reported_serial, last_boot FROM csms_chargepoint WHERE id = %s AND epoch = %s FOR NO KEY UPDATE)
+  AS before
 WHERE now.id = before.id
 RETURNING now.registration, before.firmware_version, before.reported_serial, now.firmware_version, now.serial_number,
+  before.last_boot, now.boot_count, now.unclaimed, now.learned::text,
   EXISTS (SELECT 1 FROM csms_chargingsession WHERE charge_point_id = now.id AND state <> 'STOPPED'),
   EXISTS (SELECT 1 FROM csms_firmwareupdate WHERE charge_point_id = now.id AND finished_at IS NULL)"""
 
 
-def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str | None:
-    """BootNotification: store what it says, suspend what was running, answer with its registration status.
+@dataclass(frozen=True)
+class Boot:
+    """A charger's row when it has booted: as it stands, and when it booted before (None: never)."""
+
+    registration: str
+    firmware: str
+    serial_number: str
+    last_boot: datetime | None
+    boot_count: int
+    unclaimed: bool
+    learned: dict[str, Any]
+
+
+def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> Boot | None:
+    """BootNotification: store what it says, suspend what was running. What it is answered is decided in csms/boots.py.
 
     None when a newer socket owns the charger. Written out: after an outage the whole fleet comes this way within a minute.
     """
@@ -104,8 +119,8 @@ def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str
         found = cursor.fetchone()
     if found is None:
         return None
-    registration, old_firmware, old_serial, firmware, serial, charging, updating = found
-    if not serial and said.serial_number:
+    registration, old_firmware, old_serial, firmware, serial, last_boot, count, unclaimed, learned, charging, updating = found
+    if not serial and said.serial_number and not unclaimed:
         _take_serial(ChargePoint(pk=charge_point_pk), said.serial_number)
     if (old_firmware, old_serial) != (firmware, said.serial_number):
         audit.record(
@@ -118,7 +133,7 @@ def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> str
         sessions.suspend_live(charge_point_pk, "booted", now)
     if updating or old_firmware != firmware:
         updates.booted(charge_point_pk, said.firmware_version, now)
-    return str(registration)
+    return Boot(registration, firmware, serial or "", last_boot, count, unclaimed, json.loads(learned))
 
 
 def _take_serial(row: ChargePoint, serial: str) -> None:
@@ -198,6 +213,9 @@ WITH mine AS (
   INSERT INTO csms_connection (charge_point_id, epoch, process, channel, lease_until, remote_address, subprotocol, security_profile,
     opened_at, created_at, close_reason)
   SELECT %(pk)s, epoch, %(process)s, %(channel)s, %(lease)s, %(address)s, %(subprotocol)s, %(profile)s, %(now)s, %(now)s, '' FROM mine
+), restarted AS (
+  UPDATE csms_command SET state = 'effective', settled_at = %(now)s, updated_at = %(now)s, note = 'It connected again.'
+  WHERE charge_point_id = %(pk)s AND action = 'Reset' AND state IN ('sent', 'accepted', 'timeout', 'unknown')
 ), listed AS (
   UPDATE csms_locallist SET next_try_at = %(now)s + interval '15 seconds',
     reported_at = CASE WHEN reported_at > %(now)s - interval '10 minutes' THEN reported_at END
@@ -206,9 +224,6 @@ WITH mine AS (
   UPDATE csms_idtag SET ask_at = %(now)s
   WHERE charge_point_id = %(pk)s AND kind = 'one_time' AND state = 'ready' AND start_until > %(now)s RETURNING 1
 )
-), restarted AS (
-  UPDATE csms_command SET state = 'effective', settled_at = %(now)s, updated_at = %(now)s, note = 'It connected again.'
-  WHERE charge_point_id = %(pk)s AND action = 'Reset' AND state IN ('sent', 'accepted', 'timeout', 'unknown')
 SELECT epoch, coalesce((SELECT channel FROM replaced ORDER BY epoch DESC LIMIT 1), ''), EXISTS (SELECT 1 FROM woken) FROM mine"""
 
 
@@ -341,12 +356,14 @@ class Known:
     quirk_profile_pk: int | None
     quirk_settings: dict[str, Any]
     places: dict[UUID, Place]
+    learned: dict[str, Any] = field(default_factory=dict)
+    clock_offset_s: int | None = None
 
 
 _KNOWN = """
 SELECT c.id, c.cp_id, c.blocked, c.registration, c.security_profile, c.credentials_hash, c.pending_credentials_hash,
   c.last_boot IS NOT NULL, c.unclaimed, c.pending_security_profile, c.certificate_name, coalesce(c.serial_number, ''), c.vendor, c.model,
-  c.firmware_version, c.quirk_profile_id, c.quirk_settings, n.id, n.code, n.connector_id, n.max_power_w
+  c.firmware_version, c.quirk_profile_id, c.quirk_settings, c.learned, c.clock_offset_s, n.id, n.code, n.connector_id, n.max_power_w
 FROM csms_chargepoint c LEFT JOIN csms_connector n ON n.charge_point_id = c.cp_id WHERE """
 
 
@@ -357,9 +374,9 @@ def find(identity: str) -> Known | None:
             cursor.execute(_KNOWN + where, [identity])
             if rows := cursor.fetchall():
                 places = {row[-4]: Place(*row[-3:]) for row in rows if row[-4] is not None}
-                first, own = rows[0], rows[0][16]
-                own = json.loads(own) if isinstance(own, str) else own
-                return Known(*first[:5], (first[5], first[6]), *first[7:16], own, places)
+                first = rows[0]
+                own, learned = (json.loads(one) if isinstance(one, str) else one for one in first[16:18])
+                return Known(*first[:5], (first[5], first[6]), *first[7:16], own, places, learned, first[18])
     return None
 
 

@@ -96,6 +96,30 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "file_scheme": ("", "http", "https"),
     "data_transfer": ("known", "accept", "refuse"),
 }
+# As they stand in a form.
+GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
+    (
+        "The line",
+        (
+            "subprotocols",
+            "without_subprotocol",
+            "password_optional",
+            "heartbeat_timeout_s",
+            "pings",
+            "quiet_s",
+            "settle_s",
+            "boot_trigger",
+            "pending_first",
+            "max_frame_bytes",
+        ),
+    ),
+    ("Tags", ("id_tag_form", "anonymous_tag", "local_list_chunk")),
+    ("Meters and clock", ("energy_unit", "power_unit", "register_unit", "naive_time")),
+    ("Configuration", ("configuration", "configuration_chunk", "read_back")),
+    ("Commands", ("commands_unsupported", "command_interval_s", "availability_zero")),
+    ("Smart charging", ("stack_level", "profile_kind", "rate_unit", "number_phases", "least_current_a", "profile_interval_s")),
+    ("Files and vendor messages", ("file_scheme", "data_transfer")),
+)
 SUBPROTOCOLS = ("ocpp1.6",)
 STANDARD = Habits()
 _TYPES = get_type_hints(Habits)
@@ -152,24 +176,43 @@ def _fits(pattern: str, value: str) -> bool:
     return not pattern or fnmatchcase(value.strip().casefold(), pattern.strip().casefold())
 
 
+# Whose a charger's own settings are, beside the names of profiles.
+OWN = "its own settings"
+
+
+@dataclass(frozen=True)
+class Told:
+    """One setting as somebody gave it. `by` names the profile, or OWN."""
+
+    value: Any
+    by: str
+
+
+def sources(profiles: list[Known], own: dict[str, Any]) -> tuple[dict[str, Told], dict[str, Told]]:
+    """Every setting that is not the standard's, and every key to be configured: what it is and who says so."""
+    told: dict[str, Told] = {}
+    configuration: dict[str, Told] = {}
+    for by, settings in [*((one.name, one.settings) for one in profiles), (OWN, own)]:
+        for name, value in settings.items() if isinstance(settings, dict) else ():
+            if _wrong(name, value):
+                continue
+            if name == "configuration":
+                configuration |= {key: Told(wanted, by) for key, wanted in value.items()}
+            else:
+                told[name] = Told(tuple(value) if isinstance(value, list) else value, by)
+    return told, configuration
+
+
 def resolve(profiles: list[Known], own: dict[str, Any]) -> Habits:
     """The habits these profiles make, in their order, and the charger's own settings over them. What is wrong is left out.
 
     Keys to be configured add up; every other setting is overruled.
     """
-    told: dict[str, Any] = {}
-    configuration: dict[str, str] = {}
-    for settings in [*(one.settings for one in profiles), own]:
-        for name, value in settings.items() if isinstance(settings, dict) else ():
-            if _wrong(name, value):
-                continue
-            if name == "configuration":
-                configuration |= value
-            else:
-                told[name] = tuple(value) if isinstance(value, list) else value
+    told, configuration = sources(profiles, own)
+    settings = {name: one.value for name, one in told.items()}
     if configuration:
-        told["configuration"] = tuple(sorted(configuration.items()))
-    return replace(STANDARD, **told)
+        settings["configuration"] = tuple(sorted((key, one.value) for key, one in configuration.items()))
+    return replace(STANDARD, **settings)
 
 
 def table() -> list[tuple[str, str, str]]:
