@@ -111,7 +111,7 @@ def _build(schema: dict[str, Any], name: str) -> Node:
         return _boolean
     if "enum" in schema:
         return _enum(schema["enum"], name)
-    return _string(schema.get("maxLength"))
+    return _string(schema.get("maxLength"), tag=name in ("idTag", "parentIdTag"))
 
 
 def _object(schema: dict[str, Any], before: Before | None = None) -> Node:
@@ -217,7 +217,7 @@ def _text(value: Any) -> str | None:
     return json.dumps(value) if isinstance(value, (dict, list)) else None
 
 
-def _string(longest: int | None) -> Node:
+def _string(longest: int | None, *, tag: bool = False) -> Node:
     def node(value: Any, path: str, out: Repaired) -> Any:
         text = _text(value)
         if text is None:
@@ -229,6 +229,10 @@ def _string(longest: int | None) -> Node:
             if cleaned != text:
                 _note(out, path, "", "control characters removed")
                 text = cleaned
+        if tag and longest is not None and len(text) > longest:
+            # ` 04:A2:B3:C4:D5:E6:F7;500`: too long only by what is no part of it (Q71, Q72).
+            text = "".join(char for char in text.partition(";")[0] if char.isalnum())
+            _note(out, path, "", "a tag's separators removed")
         if longest is not None and len(text) > longest:
             _note(out, path, "", f"clipped from {len(text)} to {longest}")
             text = text[:longest]

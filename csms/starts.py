@@ -133,8 +133,8 @@ def _create(
         meter_start_wh=began.start_wh,
         meter_last_wh=began.last_wh,
         segment_start_wh=began.segment_start_wh,
-        # Nobody may charge here: whatever flows is beyond the limit, and the stop is asked until it is obeyed.
-        limit_wh=permit.limit_wh if permit else 0,
+        # When nobody may charge here, whatever flows is beyond the limit, and the stop is asked until it is obeyed.
+        limit_wh=permit.limit_wh if permit else None if answer.accepted else 0,
         limit_at=permit.limit_at if permit else None,
         flags=flags,
     )
