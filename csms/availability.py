@@ -31,11 +31,11 @@ def asked(charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> 
     """Somebody wants it so: write it down, for connector 0 of all of them (§5.2). The payloads to send."""
     number, wanted = payload["connectorId"], payload["type"]
     mine = Connector.objects.filter(charge_point=charge_point.cp_id)
-    fields = {"availability_wanted": wanted, "availability_wanted_at": now, "availability_asserted_at": now, "updated_at": now}
+    intent = {"availability_wanted": wanted, "availability_wanted_at": now, "updated_at": now}
     if number == 0:
         before = charge_point.availability_wanted
-        ChargePoint.objects.filter(pk=charge_point.pk).update(**fields)
-        mine.update(**fields)
+        ChargePoint.objects.filter(pk=charge_point.pk).update(**intent)
+        mine.update(**intent, availability_asserted_at=now)
         _told(charge_point, number, before, wanted)
         numbers = list(mine.order_by("connector_id").values_list("connector_id", flat=True))
         if numbers and not takes_zero(charge_point):
@@ -43,7 +43,7 @@ def asked(charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> 
     else:
         connector = mine.filter(connector_id=number).first()
         if connector is not None:
-            mine.filter(pk=connector.pk).update(**fields)
+            mine.filter(pk=connector.pk).update(**intent, availability_asserted_at=now)
             _told(connector, number, connector.availability_wanted, wanted)
     return [payload]
 

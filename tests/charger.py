@@ -93,6 +93,12 @@ class Charger:
         reply = dispatch.next_command(self.context)
         return tuple(json.loads(reply.text)[1:4]) if reply else None  # type: ignore[return-value]
 
+    def asked(self, action: str) -> tuple[str, str, dict[str, Any]] | None:
+        """The next command of this action; what we ask by ourselves before it is refused."""
+        while (sent := self.command()) is not None and sent[1] != action:
+            self.raw(json.dumps([4, sent[0], "InternalError", "not now", {}]))
+        return sent
+
     def accept(self, unique_id: str, payload: dict[str, Any] | None = None) -> None:
         assert self.raw(json.dumps([3, unique_id, payload or {"status": "Accepted"}])) is None
 

@@ -104,7 +104,6 @@ class ChargePoint(Audited):
         max_length=12, choices=Availability, default=Availability.OPERATIVE, help_text="Of the whole charger; what it says is its status."
     )
     availability_wanted_at = models.DateTimeField(null=True, blank=True, help_text="When somebody last said so; empty: nobody ever did.")
-    availability_asserted_at = models.DateTimeField(null=True, blank=True, help_text="When it was last asked again by itself.")
     # Credentials: a keyed hash of a 160-bit random key (docs/decisions/0005). Profile 0 means no key at all.
     security_profile = models.PositiveSmallIntegerField(default=1)
     credentials_hash = models.CharField(max_length=64, blank=True)
@@ -142,7 +141,6 @@ class ChargePoint(Audited):
             models.Index(fields=["company", "cp_id"], name="charge_point_company"),
             # Not last_seen: it changes with every sign of life, and an indexed column makes each of those write every index.
             models.Index(fields=["online"], name="charge_point_online"),
-            models.Index(fields=["id"], condition=Q(availability_wanted_at__isnull=False), name="charge_point_availability"),
             models.Index(fields=["pending_since"], condition=Q(pending_since__isnull=False), name="charge_point_pending"),
         ]
 

@@ -78,7 +78,7 @@ def test_a_charger_that_is_away_gets_it_when_it_comes_in_time(charger, ask):
     command = ask("ClearCache", expires_in_s=600)
     assert abs(command.expires_at - later(600)) < timedelta(seconds=5)
     charger.connect()
-    assert charger.command()[1] == "ClearCache"
+    assert charger.asked("ClearCache")
 
 
 def test_fifty_a_minute_of_one_asker_and_batches_do_not_count(ask, refused, network):
