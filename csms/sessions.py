@@ -7,6 +7,7 @@ for every other end. A session ends exactly once, whoever ends it: what follows 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connection, transaction
@@ -14,7 +15,7 @@ from django.db.models import Q, QuerySet
 
 from accounts import audit
 from csms import alerts, commands, live
-from csms.models import ChargingSession, Command, CommandState, SessionState
+from csms.models import ChargingSession, Command, CommandState, ConnectorType, SessionState
 from csms.rules import session as rule
 from csms.rules.meter import Meter
 from csms.rules.session import Event, Session, State, Verdict
@@ -25,17 +26,17 @@ from voltaro.jobs import each, ring
 PROGRESS = (
     "state", "meter_start_wh", "meter_last_wh", "segment_start_wh", "segments_wh", "pending_wh", "energy_wh", "last_power_w",
     "peak_power_w", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at", "flags",
-    "disconnects_without_progress",
+    "disconnects_without_progress", "idle_since",
 )  # fmt: skip
 _TRANSITION = (
-    *PROGRESS, "suspended_at", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at",
+    *PROGRESS, "suspended_at", "idle_status", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at",
     "reported_wh", "overrun_wh",
 )  # fmt: skip
 # Named alike in the rule's snapshot and in the row.
 _ALIKE = (
     "suspended_at", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at", "reported_wh",
     "overrun_wh", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at",
-    "disconnects_without_progress",
+    "disconnects_without_progress", "idle_since", "idle_status",
 )  # fmt: skip
 _QUIET = {Verdict.PROGRESS, Verdict.LATE, Verdict.NOT_YET, Verdict.ALREADY_ENDED, Verdict.ALREADY_SUSPENDED}
 # Stops asked at the limit, when the charger does not obey: again after this long, this often; then now and then.
@@ -50,6 +51,7 @@ def limits() -> rule.Limits:
         max_resume_gap_s=settings.MAX_RESUME_GAP_S,
         max_disconnects_without_progress=settings.MAX_DISCONNECTS_WITHOUT_PROGRESS,
         silence_s=settings.SESSION_SILENCE_S,
+        socket_grace_s=settings.SOCKET_GRACE_S,
         stop_lead_s=settings.STOP_LEAD_S,
     )
 
@@ -64,6 +66,8 @@ def snapshot(row: ChargingSession, max_power_w: int) -> Session:
         metered_at=row.metered_at,
         register_at=row.register_at,
         suspended_at=row.suspended_at,
+        idle_status=row.idle_status,
+        idle_since=row.idle_since,
         resumed_at=row.resumed_at,
         resume_count=row.resume_count,
         disconnects_without_progress=row.disconnects_without_progress,
@@ -182,13 +186,23 @@ def suspend_live(charge_point_pk: int, why: str, now: datetime) -> int:
     return done
 
 
+def connector_said(connector_id: UUID, status: str, now: datetime) -> Verdict | None:
+    """A status of a connector on which a session may be open (call inside a transaction); None when none is."""
+    row = _locked(ChargingSession.objects.filter(connector_id=connector_id).exclude(state=SessionState.STOPPED))
+    if row is None:
+        return None
+    event = rule.ConnectorSaid(status, socket=row.connector.type == ConnectorType.SOCKET)
+    return apply(row, [event], row.connector.max_power_w, now)
+
+
 def to_time_out(now: datetime) -> QuerySet[ChargingSession]:
-    """Suspended longer than DISCONNECT_TIMEOUT_S, or live and silent for SESSION_SILENCE_S."""
+    """Suspended longer than DISCONNECT_TIMEOUT_S, idle at a socket for SOCKET_GRACE_S, or live and silent for SESSION_SILENCE_S."""
     said = limits()
     return (
         ChargingSession.objects.exclude(state=SessionState.STOPPED)
         .filter(
             Q(state=SessionState.SUSPENDED, suspended_at__lte=now - timedelta(seconds=said.disconnect_timeout_s))
+            | Q(idle_since__lte=now - timedelta(seconds=said.socket_grace_s))
             | Q(last_activity_at__lte=now - timedelta(seconds=said.silence_s))
         )
         .order_by("last_activity_at")

@@ -49,6 +49,8 @@ class ChargingSession(Audited):
     started_at = models.DateTimeField(default=clock.now, help_text="When we heard of it.")
     ended_at = models.DateTimeField(null=True, blank=True, help_text="When we ended it.")
     suspended_at = models.DateTimeField(null=True, blank=True)
+    idle_status = models.CharField(max_length=20, blank=True, help_text="The connector's status that suspended it; empty: a lost line did.")
+    idle_since = models.DateTimeField(null=True, blank=True, help_text="Since when its socket shows Available and no energy is seen.")
     resumed_at = models.DateTimeField(null=True, blank=True)
     resume_count = models.PositiveIntegerField(default=0)
     disconnects_without_progress = models.PositiveIntegerField(default=0)

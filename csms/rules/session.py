@@ -42,6 +42,7 @@ class Limits:
     max_resume_gap_s: int = 900
     max_disconnects_without_progress: int = 3
     silence_s: int = 3 * 3600
+    socket_grace_s: int = 300
     stop_lead_s: float = 2.0
 
 
@@ -56,6 +57,9 @@ class Session:
     metered_at: datetime | None = None
     register_at: datetime | None = None
     suspended_at: datetime | None = None
+    # The status that suspended it ("" when a lost line did), and since when a socket has shown Available without a sign of flow.
+    idle_status: str = ""
+    idle_since: datetime | None = None
     resumed_at: datetime | None = None
     resume_count: int = 0
     disconnects_without_progress: int = 0
@@ -112,11 +116,23 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class ConnectorSaid:
+    """The connector's status while a session is open on it. `socket`: an outlet that shows Available while a car draws power."""
+
+    status: str
+    socket: bool = False
+
+
+@dataclass(frozen=True)
 class TimePassed:
     """Nobody said anything; the clock did."""
 
 
-Event = Measured | Stopped | Lost | TimePassed
+Event = Measured | Stopped | Lost | ConnectorSaid | TimePassed
+
+# What a connector says when nothing can be flowing through it, and what it says when something may.
+IDLE = frozenset({"Available", "Faulted", "Unavailable", "Reserved"})
+ACTIVE = frozenset({"Charging", "SuspendedEV", "SuspendedEVSE"})
 
 
 def step(session: Session, event: Event, now: datetime, limits: Limits = Limits()) -> tuple[Session, Verdict]:
@@ -128,6 +144,8 @@ def step(session: Session, event: Event, now: datetime, limits: Limits = Limits(
             return _stopped(session, event, now)
         case Lost():
             return _lost(session, now, limits)
+        case ConnectorSaid():
+            return _connector_said(session, event, now)
         case TimePassed():
             return _time_passed(session, now, limits)
 
@@ -149,6 +167,9 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     if idle and session.state == State.SUSPENDED:
         return session, Verdict.NOT_YET
     resumed = session.state == State.SUSPENDED
+    if resumed and session.idle_status and not progressed:
+        # Its connector says that it is not charging: only energy says otherwise.
+        return replace(session, meter=meter, flags=frozenset(flags)), Verdict.NOT_YET
     after = replace(
         session,
         state=State.RUNNING,
@@ -157,6 +178,8 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
         metered_at=(event.at if believed else None) or session.metered_at,
         register_at=now if believed else session.register_at,
         suspended_at=None,
+        idle_status="",
+        idle_since=now if session.idle_since and (progressed or event.power_w) else session.idle_since,
         resumed_at=now if resumed else session.resumed_at,
         resume_count=session.resume_count + resumed,
         disconnects_without_progress=0 if progressed else session.disconnects_without_progress,
@@ -231,12 +254,40 @@ def _lost(session: Session, now: datetime, limits: Limits) -> tuple[Session, Ver
     return suspended, Verdict.SUSPENDED
 
 
+def should_use_grace_period(status: str, socket: bool) -> bool:
+    """The one word on it: a plain socket says Available while the car still draws; any other status, and any other outlet, means it."""
+    return socket and status == "Available"
+
+
+def _connector_said(session: Session, event: ConnectorSaid, now: datetime) -> tuple[Session, Verdict]:
+    """A status alone never ends a session: it suspends it, or begins the time in which the meter must speak."""
+    if not session.live:
+        return session, Verdict.ALREADY_ENDED
+    if event.status in ACTIVE:
+        if session.state == State.SUSPENDED and session.idle_status:
+            resumed = replace(
+                session, state=State.RUNNING, suspended_at=None, idle_status="", resumed_at=now, resume_count=session.resume_count + 1
+            )
+            return replace(resumed, idle_since=None, last_activity_at=now), Verdict.RESUMED
+        return (replace(session, idle_since=None) if session.idle_since else session), Verdict.NOT_YET
+    if event.status not in IDLE:
+        return session, Verdict.NOT_YET
+    if should_use_grace_period(event.status, event.socket):
+        return (session if session.idle_since else replace(session, idle_since=now)), Verdict.NOT_YET
+    if session.state == State.SUSPENDED:
+        return session, Verdict.ALREADY_SUSPENDED
+    suspended = replace(session, state=State.SUSPENDED, suspended_at=now, idle_status=event.status, stop_due_at=session.limit_at)
+    return suspended, Verdict.SUSPENDED
+
+
 def _time_passed(session: Session, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
     if not session.live:
         return session, Verdict.ALREADY_ENDED
     if session.state == State.SUSPENDED and session.suspended_at:
         if (now - session.suspended_at).total_seconds() >= limits.disconnect_timeout_s:
-            return _end(session, now, "DISCONNECT_TIMEOUT", inferred=True), Verdict.ENDED
+            return _end(session, now, "NO_STOP" if session.idle_status else "DISCONNECT_TIMEOUT", inferred=True), Verdict.ENDED
+    elif session.idle_since and (now - session.idle_since).total_seconds() >= limits.socket_grace_s:
+        return _end(session, now, "NO_STOP", inferred=True), Verdict.ENDED
     elif (now - session.last_activity_at).total_seconds() >= limits.silence_s:
         return _end(session, now, "SILENCE", inferred=True), Verdict.ENDED
     return session, Verdict.NOT_YET

@@ -240,3 +240,49 @@ def test_the_earlier_of_both_limits_counts():
     assert stop_due_at(session, NOON, LIMITS) == after(20)
     assert stop_due_at(replace(session, limit_wh=10), NOON, LIMITS) == NOON
     assert stop_due_at(replace(session, limit_wh=None, limit_at=None), NOON, LIMITS) is None
+
+
+# -- what the connector says -------------------------------------------------------------------------------------------
+def test_only_a_socket_that_says_Available_is_given_time():
+    for status in ("Available", "Faulted", "Unavailable", "Reserved", "Charging", "Finishing"):
+        assert rule.should_use_grace_period(status, True) == (status == "Available")
+        assert not rule.should_use_grace_period(status, False)
+
+
+@pytest.mark.parametrize("status", ["Available", "Faulted", "Unavailable", "Reserved"])
+def test_a_status_suspends_and_only_energy_or_charging_resumes(status):
+    running_, _ = rule.step(a_session(), rule.Measured(register_wh=10_500), NOON)
+    suspended, verdict = rule.step(running_, rule.ConnectorSaid(status), NOON)
+    assert (verdict, suspended.state, suspended.idle_status) == (rule.Verdict.SUSPENDED, rule.State.SUSPENDED, status)
+    same, verdict = rule.step(suspended, rule.Measured(register_wh=10_500), NOON + timedelta(seconds=30))
+    assert (verdict, same.state) == (rule.Verdict.NOT_YET, rule.State.SUSPENDED)
+    resumed, verdict = rule.step(same, rule.Measured(register_wh=10_700), NOON + timedelta(seconds=60))
+    assert (verdict, resumed.state, resumed.idle_status) == (rule.Verdict.RESUMED, rule.State.RUNNING, "")
+    charging, verdict = rule.step(suspended, rule.ConnectorSaid("Charging"), NOON + timedelta(seconds=20))
+    assert (verdict, charging.state) == (rule.Verdict.RESUMED, rule.State.RUNNING)
+    ended, verdict = rule.step(suspended, rule.TimePassed(), NOON + timedelta(seconds=180))
+    assert (verdict, ended.stop_reason, ended.disconnects_without_progress) == (rule.Verdict.ENDED, "NO_STOP", 0)
+
+
+def test_a_socket_at_Available_lives_as_long_as_its_meter_runs():
+    running_, _ = rule.step(a_session(), rule.Measured(register_wh=10_500), NOON)
+    idle, verdict = rule.step(running_, rule.ConnectorSaid("Available", socket=True), NOON)
+    assert (verdict, idle.state) == (rule.Verdict.NOT_YET, rule.State.RUNNING)
+    at, one = NOON, idle
+    for register in (11_600, 11_700, 11_800):
+        at += timedelta(seconds=290)
+        one, verdict = rule.step(one, rule.TimePassed(), at)
+        assert verdict is rule.Verdict.NOT_YET
+        one, verdict = rule.step(one, rule.Measured(register_wh=register), at)
+        assert verdict is rule.Verdict.PROGRESS
+    still, _ = rule.step(one, rule.Measured(register_wh=11_800), at + timedelta(seconds=200))
+    ended, verdict = rule.step(still, rule.TimePassed(), at + timedelta(seconds=300))
+    assert (verdict, ended.stop_reason) == (rule.Verdict.ENDED, "NO_STOP")
+    back, _ = rule.step(idle, rule.ConnectorSaid("Charging", socket=True), NOON + timedelta(seconds=5))
+    assert back.idle_since is None
+
+
+def test_other_statuses_change_nothing():
+    for status in ("Preparing", "Finishing", "Unknown", ""):
+        same, verdict = rule.step(a_session(), rule.ConnectorSaid(status), NOON)
+        assert (verdict, same) == (rule.Verdict.NOT_YET, a_session())
