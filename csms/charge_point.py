@@ -39,7 +39,8 @@ class ChargePoint(LibraryChargePoint):
         effects = list(self.context.effects)
         if reply is not None:
             await self._connection.send(reply.text)
-            self._sent(reply)
+            if reply.kept:
+                self._sent(reply)
         if effects:
             await self._effects(effects)
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-import re
+from collections import deque
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -13,29 +14,28 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
 from accounts.actor import acting
-from csms import credentials, dispatch, doors, live, sessions, stations, threads
+from csms import dispatch, doors, frames, lines, live, sessions, threads
 from csms.charge_point import ChargePoint
-from csms.context import Changed, Context, Effect, MaySend, Reply, StopPlanned
+from csms.context import Changed, Context, Effect, HangUp, Held, MaySend, Reply, StopPlanned
+from csms.doors import Knock, Opened, door
 from csms.gateway import gateway
 from csms.hub import hub
-from csms.stations import Known
+from csms.rules import connection as rule
+from csms.rules.door import identity
 from voltaro import clock
 
 log = logging.getLogger(__name__)
-SUBPROTOCOLS = ("ocpp1.6",)  # in our order of preference
-IDENTITY = re.compile(r"[A-Za-z0-9*\-_=+|@.]{1,48}")
-INBOX_FRAMES = 200
+# From here on no more is read of a charger, until half of it is worked off: TCP tells it to wait.
+INBOX_FRAMES = 100
+INBOX_BYTES = 1_000_000
 HOLD_S = 30.0
 DRAIN_S = 4.0
 SEND_S = 10.0
+HELD_S = 5.0
+LEAVE_S = 2.5
+# So many calls in a row without an answer, and the line is closed in the hope of a better one (csms/gateway.py).
+DEAF_CALLS = 5
 TOO_LARGE = 1009
-
-
-def identity(path: str) -> str:
-    """The charger's identity: the last part of its path that is not empty, trimmed ("" when it is none)."""
-    parts = [part.strip() for part in path.split("/") if part.strip()]
-    found = parts[-1] if parts and parts[-1] != "ocpp" else ""
-    return found if IDENTITY.fullmatch(found) else ""
 
 
 class ChargerConsumer(AsyncWebsocketConsumer):
@@ -46,51 +46,82 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     _spoken: asyncio.Task[None] | None = None
     _open = False
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._forget()  # also when the server has lost its patience with us
+
     async def connect(self) -> None:
-        self.heard_at: datetime = clock.now()
+        # daphne's side of the line (voltaro/wire.py); None under another server, which then bounds reading and writing itself.
+        self._line = self.scope.get("line")
         self._timers: dict[int, asyncio.TimerHandle] = {}
-        self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue(INBOX_FRAMES)
-        self._close_reason = ""
+        self._inbox: deque[bytes | None] = deque()  # None: the statuses that were held back
+        self._inbox_bytes = 0
+        self._news, self._room = asyncio.Event(), asyncio.Event()
+        self._room.set()
+        self._ending = False
+        self._close_reason, self._close_code = "", 0
         self._sending = asyncio.Lock()
         self._wakes: set[asyncio.Task[Any]] = set()
-        address = (self.scope.get("client") or ("", 0))[0]
-        name = identity(self.scope["path"])
+        self.opened_s, self.heard_s, self.deaf_calls = clock.elapsed(), None, 0
+        self._last_call: tuple[str, int, float] | None = None
         headers = dict(self.scope["headers"])
+        knock = Knock(
+            identity(self.scope["path"]),
+            str((self.scope.get("client") or ("",))[0]),
+            self.scope["path"],
+            headers.get(b"authorization"),
+            tuple(self.scope.get("subprotocols") or ()),
+            (self.scope.get("extensions") or {}).get("tls"),
+        )
+        self.address = knock.address
         try:
-            await self._enter(name, address, headers.get(b"authorization"))
+            await self._enter(knock)
         except DatabaseError as error:  # the charger comes again, as after any failed handshake
             log.warning("a charger could not be let in: the database is away (%s)", type(error).__name__)
             await self._deny(503)
 
-    async def _enter(self, name: str, address: str, authorization: bytes | None) -> None:
+    async def _enter(self, knock: Knock) -> None:
         await gateway.begin()
-        offered = self.scope.get("subprotocols") or []
-        spoken = next((one for one in SUBPROTOCOLS if one in offered), "")
-        asked = (name, authorization, spoken, address, self.scope["path"])
+        if gateway.leaving:
+            await self._deny(503)
+            return
+        if status := await door.refuses(knock, sockets=len(gateway.sockets), at_address=gateway.addresses[knock.address]):
+            await self._deny(status)
+            return
         try:
-            opened, why = await threads.run(_admit, *asked)
+            found = await threads.run_at_the_door(doors.admit, knock, gateway.process, gateway.channel)
         except OperationalError:  # it met another's locks (a start of this very charger): once more
-            opened, why = await threads.run(_admit, *asked)
-        if opened is None and why == "subprotocol":  # OCPP-J §3.2: complete the handshake without the header, then close
+            found = await threads.run_at_the_door(doors.admit, knock, gateway.process, gateway.channel)
+        if isinstance(found, Opened):
+            door.opened(knock)
+            await self._begin(found)
+        elif found.why == "subprotocol":  # OCPP-J §3.2: complete the handshake without the header, then close
             await self.accept()
             await self.close(1002)
-            return
-        if opened is None:
+        else:
+            door.failed(knock, found)
             await self._deny(401)
-            return
-        self.context, replaced = opened
+
+    async def _begin(self, opened: Opened) -> None:
+        self.context, replaced = opened.context, opened.replaced
         if replaced and replaced != gateway.channel:
             message = {"type": "socket.replaced", "charge_point": self.context.charge_point_pk, "epoch": self.context.epoch}
             live.send(replaced, message)
-        await self.accept(subprotocol=spoken)
+        await self.accept(subprotocol=opened.answered)
         self._open = True
+        if self._line is not None:
+            self._line.take()
         self._charge_point = ChargePoint(self.context, self, sent=self._remember, effects=self._carry_out)
         self._spoken = asyncio.create_task(self._speak(), name=f"charger {self.context.cp_id}")
         gateway.add(self)
+        if replaced:
+            self._background(threads.run(lines.replaced, self.context.charge_point_pk, self.address, clock.now()))
 
     async def _deny(self, status: int) -> None:
-        """Refuse before accepting: 401 where the server can say so (uvicorn), 403 where it cannot (daphne)."""
-        if "websocket.http.response" in self.scope.get("extensions", {}):
+        """Refuse before accepting, with a status where the server can say one (daphne by voltaro/wire.py, uvicorn); else it is 403."""
+        if "websocket.http.response" in (self.scope.get("extensions") or {}):
             headers = [(b"content-length", b"0"), *([(b"www-authenticate", b'Basic realm="ocpp"')] if status == 401 else [])]
             await self.base_send({"type": "websocket.http.response.start", "status": status, "headers": headers})
             await self.base_send({"type": "websocket.http.response.body", "body": b""})
@@ -108,63 +139,136 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         await handler(message)
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
-        """Queue one frame. Too large or too many: the socket is closed, nobody else is troubled."""
-        if self._spoken is None:
+        """Queue one frame. Too large: the socket is closed. Too many: no more are read until these are worked off."""
+        if self._spoken is None or self._ending:
             return
-        self.heard_at = clock.now()
+        self.heard_s = clock.elapsed()
         raw = bytes_data if bytes_data is not None else (text_data or "").encode("utf-8", "surrogatepass")
         if len(raw) > settings.MAX_FRAME_BYTES:
             await self.close_for("frame too large", TOO_LARGE)
-        else:
-            try:
-                self._inbox.put_nowait(raw)
-            except asyncio.QueueFull:
-                await self.close_for("too many frames at once", 1013)
+            return
+        self._inbox.append(raw)
+        self._inbox_bytes += len(raw)
+        self._news.set()
+        if len(self._inbox) >= INBOX_FRAMES or self._inbox_bytes >= INBOX_BYTES:
+            self._room.clear()
+            if self._line is not None:
+                self._line.stop_reading()
+            else:  # a server that reads on only when it is asked
+                await self._room.wait()
 
     async def disconnect(self, code: int) -> None:
         """Work off what was received (it is true, though nobody can be answered), then let go."""
         if self._spoken is None:
             return
-        self._open = False
+        self._open, self._ending = False, True
         gateway.remove(self)
         for timer in self._timers.values():
             timer.cancel()
+        self._news.set()
         try:
-            await asyncio.wait_for(self._drain(), DRAIN_S)
+            await asyncio.wait_for(self._spoken, DRAIN_S)
         except TimeoutError:
-            self._spoken.cancel()
+            log.warning("a line ended with %d frames that could not be worked off in time; they will come again", len(self._inbox))
+        reason = self._close_reason or ("frame too large" if code == TOO_LARGE else "")
         try:
-            reason = self._close_reason or ("frame too large" if code == TOO_LARGE else "")
-            if await threads.run(dispatch.closed, self.context, code, reason):
-                for place in self.context.places.values():
-                    gateway.tell_live(place.code)
+            await self._put_away(self._close_code or code, reason)
         except DatabaseError as error:
             log.warning("a closed socket could not be written (%s); its lease will run out", type(error).__name__)
 
-    async def _drain(self) -> None:
-        await self._inbox.put(None)
+    def stop_listening(self) -> None:
+        """No new connections for this process, where the server lets us say so."""
+        if self._line is not None:
+            self._line.stop_listening()
+
+    async def leave(self) -> None:
+        """This process ends: work off what has arrived, for a moment, and send the charger to another."""
+        self._ending = True  # what arrives from now on is not answered, and comes again
+        self._news.set()
         if self._spoken is not None:
-            await self._spoken
+            await asyncio.wait([self._spoken], timeout=LEAVE_S)
+        await self.close_for("restart", 1012)
+
+    async def _put_away(self, code: int, reason: str) -> None:
+        if await threads.run(dispatch.closed, self.context, code, reason):
+            for place in self.context.places.values():
+                gateway.tell_live(place.code)
+        if self._last_call is not None and not self._close_reason:
+            unique_id, size, at_s = self._last_call
+            if size >= lines.LARGE_BYTES and clock.elapsed() - at_s <= lines.LARGE_S:
+                await threads.run(lines.broke_after, self.context.charge_point_pk, unique_id, size, clock.now())
+
+    def _forget(self) -> None:
+        if self._spoken is not None:
+            self._open = False
+            self._spoken.cancel()
+            for timer in self._timers.values():
+                timer.cancel()
+            gateway.remove(self)
+            gateway.ended(self)
+
+    # -- liveness ------------------------------------------------------------------------------------------------
+    def _timers_now(self) -> rule.Timers:
+        """By the habits it has by now: they are known once it has booted."""
+        return lines.timers_of(self.context.habits)
+
+    def gone(self, now_s: float) -> str:
+        """Why this line is to be given up, or ""."""
+        timers, sign_s = self._timers_now(), 0.0
+        if self._line is not None:
+            self._line.ping_s, sign_s = timers.ping_s if self.context.habits.pings else 0, self._line.sign_s
+        if self._inbox:
+            return ""  # it waits for us, not we for it
+        return rule.gone(timers, now_s, opened_s=self.opened_s, heard_s=self.heard_s, sign_s=sign_s, booted=self.context.booted)
+
+    @property
+    def deaf(self) -> bool:
+        """Whether it has left so many calls in a row unanswered, the last of them for long enough."""
+        return (
+            self.deaf_calls >= DEAF_CALLS
+            and self._last_call is not None
+            and clock.elapsed() - self._last_call[2] > settings.COMMAND_TIMEOUT_S
+        )
 
     # -- speaking ------------------------------------------------------------------------------------------------
     async def _speak(self) -> None:
-        while (raw := await self._inbox.get()) is not None:
-            try:
-                await self._hold(raw)
-            except (OperationalError, InterfaceError):
-                # Unanswered, the charger keeps the message and sends it again; an error would make it forget.
-                await self.close_for("the database is away", 1011)
-                return
-            except Exception:
-                log.exception("a frame of a charger was lost to our own mistake")
+        """Work off the inbox, one frame after the other, until the line is ended and nothing is left."""
+        try:
+            while True:
+                while not self._inbox:
+                    if self._ending:
+                        return
+                    self._news.clear()
+                    await self._news.wait()
+                raw = self._inbox.popleft()
+                self._inbox_bytes -= len(raw or b"")
+                if not self._room.is_set() and len(self._inbox) <= INBOX_FRAMES // 2 and self._inbox_bytes <= INBOX_BYTES // 2:
+                    self._go_on_reading()
+                try:
+                    await self._hold(raw)
+                except (OperationalError, InterfaceError):
+                    # Unanswered, the charger keeps the message and sends it again; an error would make it forget.
+                    await self.close_for("the database is away", 1011)
+                    return
+                except Exception:
+                    log.exception("a frame of a charger was lost to our own mistake")
+        finally:
+            self._ending = True
+            self._inbox.clear()
+            self._go_on_reading()
 
-    async def _hold(self, raw: bytes) -> None:
+    def _go_on_reading(self) -> None:
+        self._room.set()
+        if self._line is not None:
+            self._line.go_on_reading()
+
+    async def _hold(self, raw: bytes | None) -> None:
         """While the database is away, hold the frame and try again for HOLD_S."""
         deadline = asyncio.get_running_loop().time() + HOLD_S
         pause_s = 0.05
         while True:
             try:
-                return await self._charge_point.route_message(raw)
+                return await (self._charge_point.route_message(raw) if raw is not None else self._settle_held())
             except (OperationalError, InterfaceError) as error:
                 if asyncio.get_running_loop().time() > deadline or not self._open:
                     raise
@@ -178,15 +282,21 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             return
         try:
             async with asyncio.timeout(SEND_S):
+                if self._line is not None:
+                    await self._line.may_write()
                 await super().send(text_data=text_data, bytes_data=bytes_data, close=close)
         except TimeoutError:
             await self.close_for("does not read", 1013)
+            if self._line is not None:
+                self._line.tear()
         except Exception as error:  # each server has its own for a line that has just ended
-            self._open = False
-            log.info("an answer found its line closed (%s)", type(error).__name__)
+            log.info("an answer could not be sent: %s", type(error).__name__)
 
     def _remember(self, reply: Reply) -> None:
         gateway.sent(self.context, reply)
+        if reply.message_type == frames.CALL:
+            self.deaf_calls += 1
+            self._last_call = (reply.correlation_id, len(reply.text), clock.elapsed())
 
     async def _carry_out(self, effects: list[Effect]) -> None:
         for effect in effects:
@@ -196,19 +306,37 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                 case StopPlanned(session_id=session_id, at=at):
                     self._plan_stop(session_id, at)
                 case MaySend():
+                    self.deaf_calls, self._last_call = 0, None
                     self.wake()
+                case Held():
+                    self._plan(0, HELD_S, self._look_at_held)
+                case HangUp(reason=reason, code=code):
+                    await self.close_for(reason, code)
 
     def _plan_stop(self, session_id: int, at: datetime | None) -> None:
-        if (old := self._timers.pop(session_id, None)) is not None:
+        wait_s = max(0.0, (at - clock.now()).total_seconds()) + 0.02 if at is not None else 0.0
+        self._plan(session_id, wait_s if at is not None and wait_s < 3600 else None, self._stop_now)
+
+    def _plan(self, key: int, wait_s: float | None, deed: Callable[[int], None]) -> None:
+        """Do it after so long (None: not at all), instead of what was planned under this key."""
+        if (old := self._timers.pop(key, None)) is not None:
             old.cancel()
-        if at is not None:
-            wait_s = max(0.0, (at - clock.now()).total_seconds()) + 0.02
-            if wait_s < 3600:
-                self._timers[session_id] = asyncio.get_running_loop().call_later(wait_s, self._stop_now, session_id)
+        if wait_s is not None:
+            self._timers[key] = asyncio.get_running_loop().call_later(wait_s, deed, key)
 
     def _stop_now(self, session_id: int) -> None:
         self._timers.pop(session_id, None)
         self._background(threads.run(_stop_if_due, session_id))
+
+    def _look_at_held(self, key: int) -> None:
+        """Between two frames, as everything that moves the context."""
+        self._timers.pop(key, None)
+        self._inbox.append(None)
+        self._news.set()
+
+    async def _settle_held(self) -> None:
+        await threads.run(dispatch.settle_held, self.context)
+        await self._carry_out(list(self.context.effects))
 
     # -- commands ------------------------------------------------------------------------------------------------
     def wake(self) -> None:
@@ -239,44 +367,14 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     async def close_for(self, reason: str, code: int) -> None:
         """Close, once: some servers take a second close for an error, and then nobody is told of the end."""
         if not self._close_reason:
-            self._close_reason = reason
+            self._close_reason, self._close_code = reason, code
+            self._open = False
             await self.close(code)
-
-    async def close(self, code: int | None = None, reason: str | None = None) -> None:
-        """Close with this code. An application may not send the protocol's own (1001-2999): 1009 goes out as 4009."""
-        self._open = False
-        if code is not None and 1000 < code < 3000:
-            code += 3000
-        await super().close(code, reason)
 
 
 def _stop_if_due(session_id: int) -> None:
     with acting("worker", "limit timer"):
         sessions.stop_if_due(session_id, clock.now())
-
-
-def _admit(name: str, authorization: bytes | None, spoken: str, address: str, path: str) -> tuple[tuple[Context, str] | None, str]:
-    """The socket's context when it may speak for that charger, else why not: recorded, and from outside all the same."""
-    known, why = _known(name, authorization)
-    if known is not None and not spoken:
-        known, why = None, "subprotocol"
-    if known is None:
-        doors.refused(name or path, address, why)
-        return None, why
-    opened = dispatch.opened(known, process=gateway.process, channel=gateway.channel, remote_address=address, subprotocol=spoken)
-    return opened, ""
-
-
-def _known(name: str, authorization: bytes | None) -> tuple[Known | None, str]:
-    if not name:
-        return None, "no_identity"
-    row = stations.find(name)
-    if row is None:
-        credentials.matches(name, "0" * 64, b"the same work as for a known one")
-        return None, "unknown"
-    if not stations.may_connect(row, credentials.read_basic(authorization)):
-        return None, "blocked" if row.blocked else "wrong_key"
-    return row, ""
 
 
 class LiveConsumer(AsyncWebsocketConsumer):

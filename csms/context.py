@@ -10,6 +10,7 @@ from uuid import UUID
 from csms.metering import Place
 from csms.models import ChargingSession
 from csms.quick import Arrived
+from csms.rules.budget import Budgets
 from csms.rules.clock import Offset
 from csms.rules.habits import STANDARD, Habits
 
@@ -50,6 +51,7 @@ class Context:
     awaits: set[str] = field(default_factory=set)
     repeats: "OrderedDict[str, Repeat]" = field(default_factory=OrderedDict)
     effects: list["Effect"] = field(default_factory=list)
+    budgets: Budgets = field(default_factory=Budgets)
     # When a session here last began or ended: what a tag was told before may no longer be so.
     moved_at: datetime | None = None
     # The message that waits for a database that is away, and since when (time.monotonic).
@@ -69,8 +71,6 @@ class Context:
 
 
 @dataclass(frozen=True)
-class Changed:
-@dataclass(frozen=True)
 class Triggered:
     """A message we asked for, until when it counts as asked for, and by which command (of one connector, or of any)."""
 
@@ -79,6 +79,8 @@ class Triggered:
     connector_no: int | None = None
 
 
+@dataclass(frozen=True)
+class Changed:
     """The pages of this connector should look again."""
 
     connector_code: str
@@ -97,7 +99,20 @@ class MaySend:
     """Nothing of ours is in flight any more: the next command may go out."""
 
 
-Effect = Changed | StopPlanned | MaySend
+@dataclass(frozen=True)
+class Held:
+    """Statuses were held back: settle them in a moment (dispatch.settle_held)."""
+
+
+@dataclass(frozen=True)
+class HangUp:
+    """This line is to be closed, for a reason that stands in its row."""
+
+    reason: str
+    code: int
+
+
+Effect = Changed | StopPlanned | MaySend | Held | HangUp
 
 
 @dataclass(frozen=True)
@@ -110,6 +125,8 @@ class Reply:
     action: str
     received_at: datetime
     note: str = ""
+    # Whether the log keeps it: what a charger says too often is answered, and not written down (csms/floods.py).
+    kept: bool = True
 
 
 @dataclass(frozen=True)

@@ -44,8 +44,10 @@ def answer(raw: bytes, context: Context) -> Reply | None:
     context.effects.clear()
     frame = frames.read(raw)
     if isinstance(frame, Unreadable):
+        if frame.code is None:
+            return floods.noise(context, raw, frame, now)
         message_writer.received(context, raw, now, frame.correlation_id, frame.type, frame.action, frame.reason)
-        return _error(frame.id, frame.code, frame.reason, frame.action, now) if frame.code else None
+        return _error(frame.id, frame.code, frame.reason, frame.action, now)
     with acting("charger", context.cp_id):
         if frame.type == frames.CALL:
             return _answer_call(raw, frame, context, now)
@@ -60,6 +62,8 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         code = "NotSupported" if known else "NotImplemented"
         message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, code)
         return _error(frame.id, code, "", frame.action, now)
+    if (reply := floods.presence(context, raw, frame, now)) is not None:
+        return reply
     content = hash(raw)
     if (repeat := _repeated(context, frame, content, route, now)) is not None:
         message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "repeated: the same answer")
@@ -96,12 +100,12 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
                     notes.append(note)
                 message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
                 routes16.seen(context, now)
+        if context.triggered or context.awaits:
+            _effects_seen(context, frame.action, fixed.payload, now)
     except (OperationalError, InterfaceError):
         context.effects.clear()
         raise
     except Exception as error:
-        if context.triggered or context.awaits:
-            _effects_seen(context, frame.action, fixed.payload, now)
         return _stumbled(raw, frame, context, route, said, error, now)
     text = frames.result(frame.id, payload)
     if not route.anew:
@@ -111,10 +115,6 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
     return Reply(text, frame.correlation_id, frames.CALLRESULT, frame.action, now)
 
 
-def _ask_before(route: Route, context: Context, said: Any, now: datetime) -> None:
-    """What others are asked first. Whatever becomes of that, the message goes on."""
-    assert route.before is not None
-    try:
 def _effects_seen(context: Context, action: str, payload: dict[str, Any], now: datetime) -> None:
     """The message may be what a command of ours waits for. It is true and kept whatever becomes of that."""
     try:
@@ -125,6 +125,10 @@ def _effects_seen(context: Context, action: str, payload: dict[str, Any], now: d
         log.exception("the effect of a command was not understood by our code")
 
 
+def _ask_before(route: Route, context: Context, said: Any, now: datetime) -> None:
+    """What others are asked first. Whatever becomes of that, the message goes on."""
+    assert route.before is not None
+    try:
         route.before(context, said, now)
     except (OperationalError, InterfaceError):
         raise
@@ -225,11 +229,11 @@ def _settled(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
             error=f"{frame.code}: {frame.description}" if failed else "",
             now=now,
         )
+        context.effects += [Changed(place.code) for place in context.places.values()]
         note = "" if command else "answers nothing we asked"
         message_writer.received(context, raw, now, frame.correlation_id, frame.type, command.action if command else "", note)
 
 
-        context.effects += [Changed(place.code) for place in context.places.values()]
 def _error(ident: Any, code: str, description: str, action: str, now: datetime, note: str = "") -> Reply:
     return Reply(frames.error(ident, code, description), frames.clean(str(ident))[:64], frames.CALLERROR, action, now, note)
 
@@ -294,6 +298,22 @@ def closed(context: Context, close_code: int | None, reason: str) -> bool:
     """The socket is gone: what was in flight is unknown, what was charging is suspended (by the newest socket only: then True)."""
     with acting("charger", context.cp_id):
         return stations.release(context.charge_point_pk, context.epoch, close_code=close_code, reason=reason, now=clock.now())
+
+
+def settle_held(context: Context) -> None:
+    """Act on the statuses that were held back because there were too many: they were answered already."""
+    now = clock.now()
+    context.effects.clear()
+    with acting("charger", context.cp_id):
+        for raw, note in floods.held(context):
+            frame = frames.read(raw)
+            assert isinstance(frame, Frame)
+            fixed = repair.repair(context.version, frame.action, frame.payload)
+            route = ROUTES[context.version][frame.action]
+            with transaction.atomic():
+                _, found = route.act(context, route.read(fixed.payload, now), now)
+                noted = "; ".join(filter(None, (*frame.notes, *fixed.notes, found, note)))
+                message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, noted)
 
 
 def next_command(context: Context) -> Reply | None:

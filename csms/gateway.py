@@ -10,17 +10,17 @@ import logging
 import os
 import socket
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
 from channels.layers import get_channel_layer
-from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from csms import commands, live, message_writer, stations, threads
+from csms import commands, live, message_writer, shutdown, stations, threads
 from csms.context import Context, Reply
 from voltaro import clock
 
@@ -34,6 +34,8 @@ FLUSH_ROWS = 200
 KEPT_ROWS = 20_000
 LIVE_EVERY_S = 1.0
 LIVE_TOGETHER_S = 0.1
+# A line that answers no calls is closed in the hope of a better one, once in so long.
+DEAF_EVERY_S = 3600
 
 
 class Gateway:
@@ -43,9 +45,13 @@ class Gateway:
         self.process = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         self.channel = ""  # until begun, and while Redis is away: the poll finds what is not told
         self.sockets: dict[int, ChargerConsumer] = {}
+        self._open: set[ChargerConsumer] = set()  # with those that are replaced or closed, and not put away yet
+        self.addresses: Counter[str] = Counter()
+        self.leaving = False
+        self._deaf: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._sent: list[tuple[Context, Reply, datetime]] = []
-        self._flush = asyncio.Event()
+        self._flush, self._writing = asyncio.Event(), asyncio.Lock()
         self._told: dict[str, float] = {}
         self._changed: set[str] = set()
 
@@ -54,6 +60,8 @@ class Gateway:
         pk = consumer.context.charge_point_pk
         other = self.sockets.get(pk, consumer)
         self.sockets[pk] = max(consumer, other, key=lambda one: one.context.epoch)
+        self._open.add(consumer)
+        self.addresses[consumer.address] += 1
         if other is not consumer:
             min(consumer, other, key=lambda one: one.context.epoch).replaced()
 
@@ -62,6 +70,7 @@ class Gateway:
         if self._tasks:
             return
         live.use_loop(asyncio.get_running_loop())
+        shutdown.arm(self.leave)
         for job in (self._listen, self._poll_commands, self._keep_leases, self._write_sent):
             self._tasks.append(asyncio.create_task(self._forever(job), name=f"gateway {job.__name__}"))
         for _ in range(20):  # a moment for the channel, so that the first chargers' rows name it
@@ -69,11 +78,30 @@ class Gateway:
                 return
             await asyncio.sleep(0.05)
 
+    async def leave(self) -> None:
+        """This process ends: nobody new is let in, every charger is told and put away, and what was sent is written."""
+        self.leaving = True
+        here = list(self._open)
+        if here:
+            here[0].stop_listening()
+            log.info("leaving: %d chargers are told", len(here))
+        await asyncio.gather(*(one.leave() for one in here), return_exceptions=True)
+        while self._open:
+            await asyncio.sleep(0.02)
+        while self._sent:
+            await self._write_batch()
+
     def remove(self, consumer: "ChargerConsumer") -> None:
         """Only itself: a newer socket of the same charger stays."""
         pk = consumer.context.charge_point_pk
         if self.sockets.get(pk) is consumer:
             del self.sockets[pk]
+
+    def ended(self, consumer: "ChargerConsumer") -> None:
+        """It is put away, as far as it can be."""
+        if consumer in self._open:
+            self._open.remove(consumer)
+            self.addresses -= Counter([consumer.address])
 
     def sent(self, context: Context, reply: Reply) -> None:
         """Remember a frame that went out; it is written with the others a moment later."""
@@ -142,35 +170,49 @@ class Gateway:
 
     async def _keep_leases(self) -> None:
         await asyncio.sleep(min(15.0, stations.lease_s() / 4))
-        now = clock.now()
-        speaking = []
+        now_s, speaking = clock.elapsed(), []
         for pk, consumer in list(self.sockets.items()):
-            if (now - consumer.heard_at).total_seconds() <= settings.HEARTBEAT_TIMEOUT_S:
+            if why := consumer.gone(now_s) or self._is_deaf(pk, consumer, now_s):
+                await self._give_up(consumer, why)
+            else:
                 speaking.append(pk)
-                continue
-            try:
-                await consumer.close_for("silent", 1001)
-            except Exception as error:  # a server may refuse to close what it has closed: its lease runs out all the same
-                log.warning("a silent socket could not be closed (%s)", type(error).__name__)
-        await threads.run(stations.renew_leases, self.process, now, speaking)
+        await threads.run(stations.renew_leases, self.process, clock.now(), speaking)
         for pk, epoch in await threads.run(stations.fenced, self.process):
             if pk in self.sockets and self.sockets[pk].context.epoch == epoch:
                 self.sockets[pk].replaced()
+
+    def _is_deaf(self, pk: int, consumer: "ChargerConsumer", now_s: float) -> str:
+        """It talks and answers nothing: a new line often helps; when it does not, another will not either."""
+        if not consumer.deaf or now_s - self._deaf.get(pk, -DEAF_EVERY_S) < DEAF_EVERY_S:
+            return ""
+        self._deaf = {one: at_s for one, at_s in self._deaf.items() if now_s - at_s < DEAF_EVERY_S} | {pk: now_s}
+        return "does not answer"
+
+    @staticmethod
+    async def _give_up(consumer: "ChargerConsumer", why: str) -> None:
+        try:
+            await consumer.close_for(why, 1001)
+        except Exception as error:  # a server may refuse to close what it has closed: its lease runs out all the same
+            log.warning("a socket could not be closed (%s): %s", why, type(error).__name__)
 
     async def _write_sent(self) -> None:
         with suppress(TimeoutError):
             await asyncio.wait_for(self._flush.wait(), FLUSH_S)
         self._flush.clear()
-        if batch := self._sent[:1000]:
-            try:
-                await threads.run(message_writer.sent, batch)
-            except (OperationalError, InterfaceError):
-                raise
-            except DatabaseError:
-                await self._write_each(batch)
-            del self._sent[: len(batch)]
-            if len(self._sent) >= FLUSH_ROWS:
-                self._flush.set()
+        await self._write_batch()
+
+    async def _write_batch(self) -> None:
+        async with self._writing:
+            if batch := self._sent[:1000]:
+                try:
+                    await threads.run(message_writer.sent, batch)
+                except (OperationalError, InterfaceError):
+                    raise
+                except DatabaseError:
+                    await self._write_each(batch)
+                del self._sent[: len(batch)]
+                if len(self._sent) >= FLUSH_ROWS:
+                    self._flush.set()
 
     async def _write_each(self, batch: list[tuple[Context, Reply, datetime]]) -> None:
         """One of them cannot be written (its charger was deleted a moment ago): it is lost, the others are not."""

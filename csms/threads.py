@@ -25,9 +25,19 @@ def in_trouble() -> bool:
     return _failed_at is not None and time.monotonic() - _failed_at < TROUBLE_S
 
 
+# However many knock: a quarter of the threads is for those who are in.
+_door = asyncio.Semaphore(max(1, settings.CHARGER_THREADS * 3 // 4))
+
+
 async def run(function: Callable[..., Any], *args: Any) -> Any:
     """Run `function` in the pool. Raises what it raises; after a database failure the thread's connection is made anew."""
     return await asyncio.get_running_loop().run_in_executor(_pool, _guarded, function, args)
+
+
+async def run_at_the_door(function: Callable[..., Any], *args: Any) -> Any:
+    """The same for somebody who is not in yet."""
+    async with _door:
+        return await run(function, *args)
 
 
 def _guarded(function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

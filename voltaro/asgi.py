@@ -9,21 +9,17 @@ http = get_asgi_application()
 
 import ocpp.messages  # noqa: E402
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
-from daphne.ws_protocol import WebSocketProtocol  # noqa: E402
-from django.conf import settings  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
 from csms import repair  # noqa: E402
 from csms.consumers import ChargerConsumer, LiveConsumer, NowhereConsumer  # noqa: E402
-from voltaro import bodies  # noqa: E402
+from voltaro import bodies, wire  # noqa: E402
 from voltaro.proxies import TrustedProxies  # noqa: E402
 
 ocpp.messages.ASYNC_VALIDATION = False  # a thread hop per message costs more than the check
 repair.warm()
+wire.teach()
 bodies.teach()
-# daphne has no option for it, and would gather a message without end; a line that sends one is told 1009 and closed.
-WebSocketProtocol.maxMessagePayloadSize = settings.MAX_FRAME_BYTES
-WebSocketProtocol.failByDrop = False
 
 application = TrustedProxies(
     ProtocolTypeRouter(

@@ -5,6 +5,7 @@ the seconds to add. In a test's own process `shift()` does the same. In dev and 
 """
 
 import os
+import time
 from datetime import UTC, datetime, timedelta
 
 _file: str | None = None
@@ -17,6 +18,11 @@ def now() -> datetime:
     at = datetime.now(UTC)
     moved_s = _moved_s()
     return at + timedelta(seconds=moved_s) if moved_s else at
+
+
+def elapsed() -> float:
+    """Seconds that only go forward, whatever becomes of the machine's time of day: for silences and waits. Moved in tests as `now` is."""
+    return time.monotonic() + _moved_s()
 
 
 def shift(seconds: float) -> None:

@@ -294,6 +294,10 @@ SESSION_SILENCE_S = env.int("SESSION_SILENCE_S", 3 * 3600)  # a live session nob
 STOP_LEAD_S = env.int("STOP_LEAD_S", 2)  # what a stop takes to reach the charger and to be obeyed
 COMMAND_TIMEOUT_S = env.int("COMMAND_TIMEOUT_S", 30)
 MAX_FRAME_BYTES = env.int("MAX_FRAME_BYTES", 256 * 1024)
+# At the chargers' door, per process. A charger that has come in from its address of late is let in beyond all of them.
+MAX_SOCKETS = env.int("MAX_SOCKETS", 20_000)
+MAX_SOCKETS_PER_ADDRESS = env.int("MAX_SOCKETS_PER_ADDRESS", 5000)  # a mobile network's chargers may share one
+MAX_REFUSALS_PER_ADDRESS = env.int("MAX_REFUSALS_PER_ADDRESS", 300)  # within five minutes
 # An external authorizer for tags our database does not know (csms/authorizer.py); empty: there is none.
 AUTHORIZER_URL = env.str("AUTHORIZER_URL", "")
 AUTHORIZER_TOKEN = env.str("AUTHORIZER_TOKEN", "")

@@ -17,6 +17,7 @@ class Habits:
     subprotocols: tuple[str, ...] = ("ocpp1.6",)
     without_subprotocol: bool = False
     heartbeat_timeout_s: int = 0
+    pings: bool = True
     quiet_s: int = 0
     settle_s: int = 10
     boot_trigger: bool = False
@@ -57,6 +58,7 @@ HELP: dict[str, str] = {
     "subprotocols": "Sub-protocols it may speak, ours first.",
     "without_subprotocol": "Names no sub-protocol: taken as OCPP 1.6.",
     "heartbeat_timeout_s": "Silence after which it counts as gone; 0: HEARTBEAT_TIMEOUT_S. Its heartbeat interval is a third of it.",
+    "pings": "Gets WebSocket pings; false for one that drops the line on a ping.",
     "quiet_s": "After a connect without a boot nothing at all is sent for so long.",
     "settle_s": "After a connect nothing automatic is sent for so long (and up to as long again, by chance).",
     "boot_trigger": "Never boots by itself: asked once for a BootNotification.",

@@ -1,12 +1,15 @@
 """One owner per charger: claims, leases, what a dead process leaves behind, and two processes that want the same charger."""
 
+import socket
 import threading
+import time
 
 import pytest
+import redis
 from django.db import connections
 
 from accounts.models import AuditEntry
-from csms import stations
+from csms import doors, stations
 from csms.models import ChargePoint, ChargerError, ChargingSession, Connection
 from csms.rules.connection import Standing, standing
 from tests.charger import Charger
@@ -232,12 +235,18 @@ def test_a_charger_is_found_in_any_case_with_its_connectors(network):
         assert [place.code for place in known.places.values()] == [network.kaveri_connector.code]
 
 
-def test_refusals_are_kept_once_a_minute_for_each_and_never_many(network):
+@pytest.fixture
+def counting():
+    """Nobody was refused yet."""
     from django.core.cache import cache
 
-    from csms import doors
-
     cache.clear()
+    doors.counters = doors.Counters()
+    yield doors.counters
+    cache.clear()
+
+
+def test_refusals_are_kept_once_a_minute_for_each_and_never_many(network, counting):
     for _ in range(5):
         doors.refused("NOBODY", "10.0.0.9", "unknown")
     doors.refused("NOBODY", "10.0.0.9", "wrong_key")
@@ -252,18 +261,27 @@ def test_refusals_are_kept_once_a_minute_for_each_and_never_many(network):
     for number in range(100):
         doors.refused(f"SPRAY-{number}", "10.0.0.9", "unknown")
     assert kept.all().count() == doors.RECORDS_A_MINUTE
-    cache.clear()
 
 
-def test_without_redis_a_refusal_is_kept_all_the_same(network, monkeypatch):
-    from csms import doors
+def test_without_redis_refusals_are_counted_and_kept_all_the_same(network, counting, monkeypatch):
+    def away():
+        raise redis.ConnectionError
 
-    def away(*args, **fields):
-        raise ConnectionError
-
-    monkeypatch.setattr(doors.cache, "add", away)
-    doors.refused("NOBODY", "10.0.0.9", "unknown")
+    monkeypatch.setattr(counting._redis, "pipeline", lambda **how: away())
+    told = [doors.refused("NOBODY", "10.0.0.9", "unknown").failures for _ in range(3)]
+    assert told == [(1, 1), (2, 2), (3, 3)]
     assert AuditEntry.objects.filter(action="connection.refused").count() == 1
+
+
+def test_a_redis_that_hangs_holds_nobody_at_the_door(network, settings, counting):
+    """It takes the connection and never answers: once a quarter of a second is lost, then five seconds long nothing is asked of it."""
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        settings.REDIS_URL = f"redis://127.0.0.1:{hanging.getsockname()[1]}/0"
+        doors.counters = doors.Counters()
+        began = time.monotonic()
+        for _ in range(10):
+            doors.refused("NOBODY", "10.0.0.9", "unknown")
+        assert time.monotonic() - began < 1.0
 
 
 def test_a_heartbeat_is_written_though_readings_keep_the_charger_seen(charger, network):

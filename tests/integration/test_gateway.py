@@ -1,7 +1,6 @@
 """What a server process promises about its chargers: it renews the leases of those it truly holds, whatever one of them does."""
 
 import asyncio
-from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +10,7 @@ from csms import stations, threads
 from csms.context import Reply
 from csms.gateway import Gateway
 from csms.models import ChargePoint, Connection, OcppMessage
+from csms.rules import connection as rule
 from voltaro import clock
 
 
@@ -22,9 +22,13 @@ class Socket:
             charge_point.pk, process=gateway.process, channel="c", remote_address="", subprotocol="ocpp1.6", now=clock.now()
         )
         self.context = SimpleNamespace(charge_point_pk=charge_point.pk, epoch=epoch)
-        self.heard_at = clock.now() - timedelta(seconds=heard_s_ago)
+        self.heard_s = clock.elapsed() - heard_s_ago
         self.closes, self.closed = closes, ""
+        self.deaf = False
         gateway.sockets[charge_point.pk] = self
+
+    def gone(self, now_s: float) -> str:
+        return rule.gone(rule.timers(2), now_s, opened_s=self.heard_s, heard_s=self.heard_s, sign_s=0, booted=True)
 
     async def close_for(self, reason: str, code: int) -> None:
         self.closed = reason
@@ -62,7 +66,7 @@ def test_a_socket_that_ended_while_the_database_was_away_loses_its_lease(network
     for _ in range(4):
         clock.shift(1)
         for socket in gateway.sockets.values():
-            socket.heard_at = clock.now()
+            socket.heard_s = clock.elapsed()
         asyncio.run(gateway._keep_leases())
     assert [row.cp_id for row in stations.to_mark_silent(clock.now())] == ["VLT-0001"]
     stations.silent_due(clock.now(), 10)
@@ -74,7 +78,7 @@ def test_a_silent_socket_that_cannot_be_closed_does_not_take_the_others_with_it(
     stuck = Socket(network.kaveri_charger, gateway, heard_s_ago=3, closes=False)
     Socket(network.ganga_charger, gateway)
     clock.shift(1)
-    gateway.sockets[network.ganga_charger.pk].heard_at = clock.now()
+    gateway.sockets[network.ganga_charger.pk].heard_s = clock.elapsed()
     asyncio.run(gateway._keep_leases())
     assert stuck.closed == "silent"
     assert lease(network.ganga_charger) > 1 > lease(network.kaveri_charger)
@@ -89,3 +93,18 @@ def test_a_frame_that_cannot_be_written_does_not_keep_the_others_from_the_log(ne
     asyncio.run(gateway._write_sent())
     assert OcppMessage.objects.filter(direction="OUT").count() == 2
     assert gateway._sent == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_charger_that_talks_and_answers_nothing_gets_a_new_line_once_an_hour(network, gateway, bells):
+    deaf = Socket(network.kaveri_charger, gateway)
+    deaf.deaf = True
+    asyncio.run(gateway._keep_leases())
+    assert deaf.closed == "does not answer"
+    deaf.closed, deaf.heard_s = "", clock.elapsed()
+    asyncio.run(gateway._keep_leases())
+    assert deaf.closed == ""  # it has come again as deaf as before: closing it again would only take it offline
+    clock.shift(3601)
+    deaf.heard_s = clock.elapsed()
+    asyncio.run(gateway._keep_leases())
+    assert deaf.closed == "does not answer"
