@@ -92,6 +92,7 @@ class Charger:
         """The socket is open. Only a charger that has (re)started boots; after a mere disconnect it carries on."""
         self._now, self.online, self.away_until = now, True, None
         self._heartbeat_at = None
+        self._write("connected")
         if "never_boots" in self.habits.strange and not self.registered:
             self._begin(now)
         elif self.registered and "boots_always" not in self.habits.strange:
@@ -102,6 +103,8 @@ class Charger:
         self._pump(now)
 
     def closed(self, now: datetime) -> None:
+        if self.online:
+            self._write("disconnected")
         self._now, self.online = now, False
         self.mailbox.cut()
         self._out.clear()
@@ -117,6 +120,7 @@ class Charger:
         if frame.kind == wire.CALL:
             if (said := answers.answer(self, frame, now)) is not None:
                 self._out.append(said)
+            self._write(f"the server asked {frame.action}")
         elif frame.kind == wire.RESULT:
             self.mailbox.answered(frame.uid, frame.payload, now)
         else:
@@ -366,6 +370,9 @@ class Charger:
     def note(self, text: str) -> None:
         """A line for people, and for its diagnostics."""
         self.notes.append(text)
+        self._write(text)
+
+    def _write(self, text: str) -> None:
         if self._now is not None:
             self.journal.lines.append((self._now, text))
 

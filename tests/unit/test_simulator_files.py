@@ -214,7 +214,7 @@ def test_diagnostics_are_uploaded_with_what_happened():
     place.wait(5)
     assert [one["status"] for one in place.calls("DiagnosticsStatusNotification")] == ["Uploading", "Uploaded"]
     body = place.stored[f"http://csms/up/{answer['fileName']}"].decode()
-    assert "firmware 1.4.2" in body and "transaction 7 started" in body
+    assert "firmware 1.4.2" in body and "transaction 7 started" in body and "the server asked RemoteStartTransaction" in body
 
 
 def test_of_a_time_of_which_nothing_is_known_there_is_no_file():
