@@ -1,15 +1,23 @@
 from django.urls import path
 
-from csms import charging_views, file_views, history_views, log_views, views
+from csms import charging_views, file_views, firmware_views, history_views, log_views, upload_views, views
 
 app_name = "csms"
 urlpatterns = [
     # files, for chargers
     path("firmware/<str:name>", file_views.fetch_firmware, name="firmware-file"),
     path("uploads/<path:name>", file_views.take_upload, name="upload-file"),
-    # files, for chargers
-    path("firmware/<str:name>", file_views.fetch_firmware, name="firmware-file"),
-    path("uploads/<path:name>", file_views.take_upload, name="upload-file"),
+    path("console/firmware/", firmware_views.firmware_home, name="firmware"),
+    path("console/firmware/images/<int:pk>/", firmware_views.firmware_image, name="firmware-image"),
+    path("console/firmware/images/<int:pk>/remove/", firmware_views.remove_image, name="firmware-image-remove"),
+    path("console/firmware/updates/<int:pk>/", firmware_views.firmware_update, name="firmware-update"),
+    path("console/firmware/updates/<int:pk>/live/", firmware_views.firmware_update_live, name="firmware-update-live"),
+    path("console/firmware/updates/<int:pk>/cancel/", firmware_views.cancel_update, name="firmware-update-cancel"),
+    path("console/chargers/<int:pk>/firmware/", firmware_views.charger_firmware, name="charger-firmware"),
+    path("console/chargers/<int:pk>/files/", upload_views.charger_files, name="charger-files"),
+    path("console/chargers/<int:pk>/files/live/", upload_views.charger_files_live, name="charger-files-live"),
+    path("console/uploads/<int:pk>/", upload_views.download, name="upload-download"),
+    path("console/uploads/<int:pk>/cancel/", upload_views.cancel, name="upload-cancel"),
     path("console/chargers/", views.chargers, name="chargers"),
     path("console/chargers/<int:pk>/", views.charger, name="charger"),
     path("console/chargers/<int:pk>/live/", views.charger_live, name="charger-live"),

@@ -37,7 +37,7 @@ def limit(path: str) -> int:
     """How many bytes a request to this path may bring."""
     if files.may_upload(path):
         return settings.MAX_UPLOAD_BYTES + ENVELOPE_BYTES
-    if path.startswith("/console/firmware/"):
+    if path == "/console/firmware/":
         return settings.MAX_FIRMWARE_BYTES + ENVELOPE_BYTES
     return MOST_BYTES
 

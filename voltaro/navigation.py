@@ -17,6 +17,7 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Charge points", "electrical_services", "csms.ChargePoint", ""),
             ("Connectors", "power", "csms.Connector", ""),
             ("Faults", "error", "csms.ChargerError", "?open=yes"),
+            ("Firmware", "system_update_alt", "csms:firmware", ""),
         ],
     ),
     (

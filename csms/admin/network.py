@@ -15,8 +15,6 @@ from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
 from csms.models import (
     ChargePoint,
     Connector,
-    FirmwareImage,
-    FirmwareUpdate,
     IdTag,
     QuirkProfile,
     Reservation,
@@ -205,19 +203,6 @@ class QuirkProfileAdmin(ScopedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return QuirkProfile.objects.order_by(F("name"))
-
-
-@admin.register(FirmwareImage)
-class FirmwareImageAdmin(ReadOnlyAdmin):
-    list_display = ["name", "version", "vendor", "model", "size_bytes", "created_at"]
-    search_fields = ["name", "version", "vendor", "model"]
-
-
-@admin.register(FirmwareUpdate)
-class FirmwareUpdateAdmin(ReadOnlyAdmin):
-    list_display = ["charge_point", "image", "state", "from_version", "created_at", "finished_at"]
-    list_filter = ["state"]
-    list_select_related = ["charge_point", "image"]
 
 
 @admin.register(Reservation)
