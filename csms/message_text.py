@@ -5,16 +5,18 @@ sees the end of a tag only.
 """
 
 import json
+import logging
 import re
 from typing import Any
 
 from csms import frames, repair
 
+log = logging.getLogger(__name__)
 TAG_KEYS = {"idtag", "parentidtag", "idtoken"}
 # In what is no JSON, or torn: the key, whatever quotes it has or lacks, then the value up to where it must end.
 _TAG = re.compile(r"""(id_?(?:tag|token)["']?\s*[:=]\s*["']?)((?:\\.|[^"'{}\[\],\s\\])+)""", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
-_GIST = 160
+_GIST, _SHORT, _DEEPEST = 160, 8_193, 64
 
 
 def plain(raw: bytes) -> str:
@@ -27,15 +29,14 @@ def shown(raw: bytes, *, tags: bool, indent: int | None = 2) -> str:
     text = plain(raw)
     if tags and indent is None:
         return text
-    data = _loads(raw)
-    if data is None:
-        return text if tags else _TAG.sub(lambda found: found[1] + masked(found[2]), text)
-    if tags:
-        return json.dumps(data, indent=indent, ensure_ascii=False)
-    hidden = without_tags(data)
-    if indent is None and hidden == data:
-        return text
-    return json.dumps(hidden, indent=indent, ensure_ascii=False)
+    try:
+        data = _loads(raw)
+        if data is not None:
+            hidden = data if tags else without_tags(data)
+            return text if indent is None and hidden == data else _dumps(hidden, indent)
+    except RecursionError:  # nested a thousand deep: writing it gives up before reading it does
+        log.info("a frame is nested too deep to be indented")
+    return text if tags else _TAG.sub(lambda found: found[1] + masked(found[2]), text)
 
 
 def understood(raw: bytes, *, tags: bool, version: str = "1.6") -> tuple[str, list[str]]:
@@ -48,16 +49,16 @@ def understood(raw: bytes, *, tags: bool, version: str = "1.6") -> tuple[str, li
     if not notes and fixed.payload == frame.payload:
         return "", []
     payload = fixed.payload if tags else without_tags(fixed.payload)
-    return json.dumps(payload, indent=2, ensure_ascii=False), notes
+    return _dumps(payload, 2), notes
 
 
 def gist(raw: bytes, *, tags: bool) -> str:
     """A frame's plain values in one short line: "connectorId 1 · status Charging"; "" when there are none, or it is no JSON."""
-    data = _loads(raw)
+    data = _loads(raw) if len(raw) < _SHORT else None
     if not isinstance(data, list) or len(data) < 3:
         return ""
     if data[0] == frames.CALLERROR:
-        return " · ".join(str(part) for part in data[2:4] if part)[:_GIST]
+        return _printable(" · ".join(str(part) for part in data[2:4] if part)[:_GIST])
     payload = data[-1] if isinstance(data[-1], dict) else {}
     payload = payload if tags else without_tags(payload)
     said = []
@@ -66,16 +67,18 @@ def gist(raw: bytes, *, tags: bool) -> str:
             said += [f"{name} {inner}" for name, inner in value.items() if _plain_value(inner)]
         elif _plain_value(value) and key != "timestamp":
             said.append(f"{key} {value}")
-    return " · ".join(said)[:_GIST]
+    return _printable(" · ".join(said)[:_GIST])
 
 
-def without_tags(value: Any) -> Any:
-    """A JSON value in which every idTag shows its end only."""
+def without_tags(value: Any, deep: int = 0) -> Any:
+    """A JSON value in which every idTag shows its end only; what is nested deeper than any message is left out."""
+    if isinstance(value, (list, dict)) and deep > _DEEPEST:
+        return "…"
     if isinstance(value, list):
-        return [without_tags(one) for one in value]
+        return [without_tags(one, deep + 1) for one in value]
     if isinstance(value, dict):
         return {
-            key: masked(str(one)) if key.lower() in TAG_KEYS and isinstance(one, (str, int, float)) else without_tags(one)
+            key: masked(str(one)) if key.lower() in TAG_KEYS and isinstance(one, (str, int, float)) else without_tags(one, deep + 1)
             for key, one in value.items()
         }
     return value
@@ -88,6 +91,15 @@ def masked(tag: str) -> str:
 
 def _plain_value(value: Any) -> bool:
     return isinstance(value, (str, int, float)) and value != ""
+
+
+def _dumps(value: Any, indent: int | None) -> str:
+    return _printable(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def _printable(text: str) -> str:
+    """Half a character, which JSON can write and UTF-8 cannot, as it was written."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _loads(raw: bytes) -> Any:

@@ -18,7 +18,7 @@ from accounts.roles import Role
 from csms import by_time, message_csv, message_log, message_search, message_text
 from csms.models import OcppMessage
 from tests import factories
-from tests.stories import queries, signed_in
+from tests.stories import charge, queries, signed_in
 from voltaro import clock
 
 pytestmark = [pytest.mark.django_db, pytest.mark.filterwarnings("ignore:StreamingHttpResponse")]
@@ -176,6 +176,40 @@ def test_what_is_no_json_is_shown_as_text(network, om):
     assert "\\xff\\x00&lt;script&gt;" in page and "<script>alert" not in page and "not JSON" in page
     assert "Unreadable" in om.get(LOG).content.decode()
     assert om.get(reverse("csms:frame", args=[noise.pk])).content == b"\\xff\\x00<script>alert(1)</script>"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"\x00\xff\xfe",
+        b'[2,"m1","DataTransfer",{"data":"\\ud800 \\u0000 \x1b[31m"}]',
+        b'[2,"m1","DataTransfer",' + b'{"a":' * 400 + b"1" + b"}" * 400 + b"]",
+        b'[2,"m1","DataTransfer",' + b'{"a":' * 960 + b"1" + b"}" * 960 + b"]",
+        b'[2,"m1","DataTransfer",' + b"[" * 990 + b"]" * 990 + b"]",
+        b"[" * 100_000,
+        b'[2,"m1","MeterValues",{"connectorId":' + b"9" * 5_000 + b"}]",
+        b'[2,"m1","MeterValues",{"connectorId":1e999,"x":NaN}]',
+        b'[2,"m1","Authorize",[1,2]]',
+        b'{"not":"a frame"}',
+        b"[4]",
+        b'[4,"m1",null,{"a":1}]',
+        b'[2,"m1","Authorize",{"idTag":{"idTag":["0123456789"]}}]',
+        b'"' + b"\\u00e9" * 40_000 + b'"',
+    ],
+    ids=range(15),
+)
+def test_every_page_opens_whatever_was_said(network, om, support, raw):
+    session = charge(network, minutes_ago=10).session
+    frame = said(network.kaveri_charger, raw, action="DataTransfer", note="odd")
+    for client in (om, support):
+        for address in (
+            *(LOG, f"{LOG}{frame.pk}/", f"{LOG}{frame.pk}/?part=1", FILE, reverse("csms:frame", args=[frame.pk])),
+            reverse("csms:replay", args=[session.pk]),
+        ):
+            answer = client.get(address)
+            assert answer.status_code == 200, address
+            assert b"".join(answer) or not raw, address
 
 
 # -- searching ----------------------------------------------------------------------------------------------------
