@@ -111,15 +111,18 @@ def sign(request: Request, common_name: str, now: datetime) -> Issued:
     return Issued(_pem(leaf), _pem(intermediate))
 
 
-def publish(revoked: list[tuple[str, datetime]], now: datetime) -> Path:
-    """Write what the proxy needs: whom to trust, and who is revoked, as (serial in hex, since). Raises Unavailable."""
+def publish(revoked: list[tuple[str, datetime]], now: datetime, nginx_folder: str = NGINX_FOLDER) -> Path:
+    """Write what the proxy needs: whom to trust, and who is revoked, as (serial in hex, since). Raises Unavailable.
+
+    `nginx_folder` is where nginx sees the folder that is returned.
+    """
     intermediate, key = _signer()
     place = folder() / "public"
     place.mkdir(mode=0o755, exist_ok=True)
     _write(place / "ca.pem", "".join(certificates()))
     root_list = folder() / "root.crl"
     _write(place / "crl.pem", _revoked(intermediate, key, revoked, now) + root_list.read_text())
-    _write(place / "nginx.conf", NGINX.format(folder=NGINX_FOLDER))
+    _write(place / "nginx.conf", NGINX.format(folder=nginx_folder))
     return place
 
 

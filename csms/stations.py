@@ -17,7 +17,7 @@ from csms import credentials, faults, live, sessions
 from csms import firmware as updates
 from csms.events import Booted, StatusReported
 from csms.metering import Place
-from csms.models import ChargePoint, Connection, Connector, Registration, Station
+from csms.models import ChargePoint, Connection, Connector, Station
 from voltaro import clock
 from voltaro.jobs import each, ring
 
@@ -378,14 +378,3 @@ def find(identity: str) -> Known | None:
                 own, learned = (json.loads(one) if isinstance(one, str) else one for one in first[16:18])
                 return Known(*first[:5], (first[5], first[6]), *first[7:16], own, places, learned, first[18])
     return None
-
-
-def may_connect(known: Known, basic: tuple[str, bytes] | None) -> bool:
-    """Whether this socket may be that charger: profile 0 needs nothing, else its own id and key."""
-    if known.blocked or known.registration == Registration.REJECTED:
-        return False
-    if known.security_profile == 0:
-        return True
-    if basic is None or basic[0].casefold() != known.cp_id.casefold():
-        return False
-    return any([credentials.matches(known.cp_id, one, basic[1]) for one in known.keys])
