@@ -12,6 +12,7 @@ from django.db.models import Q, QuerySet
 
 from billing.models import QRPayment, Refund, Tariff
 from billing.rules.tariff import price
+from csms import reservations
 from csms.models import ChargingSession, Connector, SessionState
 
 # A bill stays on the charger's page until somebody else pays there, an hour at most. After that: /my-charges.
@@ -22,6 +23,7 @@ OPEN = (QRPayment.State.RECEIVED, QRPayment.State.STARTING)
 REASONS = {
     "not_started": "the charger did not start in time",
     "busy": "somebody else was charging here",
+    "reserved": "it was reserved for somebody else",
     "unreachable": "the charger could not be reached",
     "qr_closed": "this QR code is no longer in use",
     "stale": "we heard of the payment too late to start with it",
@@ -65,10 +67,11 @@ class Place:
     stranger: ChargingSession | None  # a session that no payment of ours is behind
     others: list[Story]
     now: datetime
+    reserved_until: datetime | None = None
 
 
 def place(connector: Connector, now: datetime) -> Place:
-    """What happens at this connector now: at most six queries, however long its history."""
+    """What happens at this connector now: at most nine queries, however long its history."""
     running = ChargingSession.objects.filter(connector=connector).exclude(state=SessionState.STOPPED).first()
     payments = list(_with_everything(QRPayment.objects.filter(connector=connector)).order_by("-id")[:5])
     main = _main(payments, running, now)
@@ -76,9 +79,11 @@ def place(connector: Connector, now: datetime) -> Place:
         main = next(iter(_with_everything(QRPayment.objects.filter(permit_id=running.permit_id, permit__isnull=False))), None)
     stories = tell([payment for payment in payments if payment != main and _recent(payment, now)])
     story = tell([main], running)[0] if main else None
+    reserved_until = None if running is not None else reservations.kept_until(connector, now)
     return Place(
         connector=connector,
-        mode=_mode(connector, running, story, now),
+        reserved_until=reserved_until,
+        mode=_mode(connector, running, story, now, reserved=reserved_until is not None),
         story=story,
         stranger=running if running is not None and (story is None or story.session != running) else None,
         others=[other for other in stories if other.phase == "returned"],
@@ -179,9 +184,11 @@ def _story(payment: QRPayment, refunds: list[Refund], running: ChargingSession |
     return story
 
 
-def _mode(connector: Connector, running: ChargingSession | None, story: Story | None, now: datetime) -> str:
+def _mode(connector: Connector, running: ChargingSession | None, story: Story | None, now: datetime, *, reserved: bool) -> str:
     if running is not None or (story is not None and story.live):
         return "busy"
+    if reserved:
+        return "out"
     charge_point = connector.charge_point
     heard = charge_point.last_seen is not None and now - charge_point.last_seen <= timedelta(seconds=settings.HEARTBEAT_TIMEOUT_S)
     if charge_point.blocked or not (charge_point.online or heard) or connector.status in ("Faulted", "Unavailable", "Reserved"):

@@ -40,6 +40,7 @@ class Facts:
     busy: bool
     reachable: bool
     limit_wh: int | None
+    reserved: bool = False
 
 
 def decide(facts: Facts, *, stale_s: int, start_timeout_s: int) -> Verdict:
@@ -53,6 +54,7 @@ def decide(facts: Facts, *, stale_s: int, start_timeout_s: int) -> Verdict:
         (facts.age_s > stale_s, "stale"),
         (facts.waited_s >= start_timeout_s, "not_started"),
         (facts.busy, "busy"),
+        (facts.reserved, "reserved"),
         (not facts.reachable, "unreachable"),
         (facts.limit_wh is None, "no_tariff"),
         (facts.limit_wh == 0, "too_little"),
