@@ -136,6 +136,29 @@ def test_the_operator_opens_every_page_of_the_console(visit, running, charger):
     assert page.get_by_text("kWh").count() > 0
 
 
+def test_the_operator_reads_the_messages_and_replays_a_session(visit, running, charger):
+    session = running.row("select max(id) as id from csms_chargingsession")["id"]
+    for size in (DESK, PHONE):
+        page = visit(size)
+        sign_in(page, "root")
+        page.goto("/console/messages/?charger=E2E-BROWSER")
+        page.locator(".vt-log details summary").first.click()
+        page.locator(".vt-log .vt-exchange pre").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.goto(f"/console/sessions/{session}/replay/")
+        page.get_by_text("1 of", exact=False).first.wait_for()
+        for key in ("ArrowRight", "j", "ArrowRight", "k"):
+            page.keyboard.press(key)
+        page.get_by_text("3 of", exact=False).first.wait_for()
+        assert page.locator("li[aria-current=step]").count() == 1
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    with page.expect_download() as saved:
+        page.goto("/console/messages/?charger=E2E-BROWSER")
+        page.get_by_role("link", name="CSV").click()
+    assert saved.value.path().read_text().startswith("id,at,charger,direction,kind,action,correlation id,duration ms,note,epoch,frame")
+    page.context.clear_cookies()
+
+
 def test_the_franchisee_opens_every_page_of_the_portal(visit, running, charger):
     for size in (DESK, PHONE):
         page = visit(size)
