@@ -88,8 +88,8 @@ CALLS: dict[str, Call] = {
         effective=("Accepted",),
         promised=("RebootRequired",),
         before_accepted=True,
-        answered="csms.configuration.change_answered csms.rotation.answered csms.security_profiles.answered",
-        ended="csms.configuration.change_ended csms.rotation.ended csms.security_profiles.ended",
+        answered="csms.wishes.change_answered csms.rotation.answered csms.security_profiles.answered",
+        ended="csms.wishes.change_ended csms.rotation.ended csms.security_profiles.ended",
     ),
     "ClearCache": Call(
         CORE, "Clear its authorization cache", "Tags it remembers are asked for again.", effective=("Accepted",), promised=()

@@ -51,13 +51,6 @@ WORKERS: dict[str, Worker] = {
     "profiles.end": Worker(
         "csms.charging_profiles.end_due", "csms.charging_profiles.to_end", 60, ("session.ended",), "charging profiles whose time is over"
     ),
-    "tags.refresh": Worker(
-        "csms.authorizer.refresh_due", "csms.authorizer.to_refresh", 60, ("tag.refresh",), "tags an authorizer has not answered for"
-    ),
-    "local_lists.sync": Worker(
-        "csms.local_lists.sync_due", "csms.local_lists.due", 30, ("list.due",), "local lists to compare and to bring in step"
-    ),
-    "reservations.expire": Worker("csms.reservations.expire_due", "csms.reservations.to_expire", 10, what="reservations that are over"),
     "certificates": Worker(
         "csms.certificates.make_due", "csms.certificates.to_make", 30, ("certificate.asked",), "certificates that chargers asked for"
     ),
@@ -67,8 +60,19 @@ WORKERS: dict[str, Worker] = {
     "security.unused": Worker(
         "csms.rotation.alert_due", "csms.rotation.to_alert", 3600, what="new keys and profiles no charger has used: a person is told"
     ),
+    "tags.refresh": Worker(
+        "csms.authorizer.refresh_due", "csms.authorizer.to_refresh", 60, ("tag.refresh",), "tags an authorizer has not answered for"
+    ),
+    "local_lists.sync": Worker(
+        "csms.local_lists.sync_due", "csms.local_lists.due", 30, ("list.due",), "local lists to compare and to bring in step"
+    ),
+    "reservations.expire": Worker("csms.reservations.expire_due", "csms.reservations.to_expire", 10, what="reservations that are over"),
     "sessions.stop": Worker("csms.sessions.stop_due", "csms.sessions.to_stop", 5, what="sessions about to reach their limit"),
     "sessions.timeout": Worker("csms.sessions.timeout_due", "csms.sessions.to_time_out", 10, what="sessions suspended too long: ended"),
+    "configuration.apply": Worker(
+        "csms.configuration.apply_due", "csms.configuration.due", 10, what="configuration keys to be read, set, or set again"
+    ),
+    "boots.calm": Worker("csms.boots.calm_due", "csms.boots.to_calm", 300, what="alerts about boots that are over"),
     "stations.silent": Worker("csms.stations.silent_due", "csms.stations.to_mark_silent", 15, what="chargers and sockets gone silent"),
     "retention.frames": Worker("csms.retention.frames_due", "csms.retention.old_frames", 3600, what="frames past their retention"),
     "retention.readings": Worker("csms.retention.readings_due", "csms.retention.old_readings", 3600, what="readings past their retention"),

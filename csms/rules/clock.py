@@ -46,12 +46,8 @@ def words(off_s: int | None) -> str:
         return "right"
     if abs(off_s) > 10 * 365 * 86_400:
         return "not set"
-    days, rest = divmod(abs(off_s), 86_400)
-    parts = [
-        f"{days} d" if days else "",
-        f"{rest // 3600} h" if rest >= 3600 else "",
-        f"{rest % 3600 // 60} min" if rest % 3600 >= 60 else "",
-    ]
-    said = f"{' '.join(part for part in parts if part)} {'ahead' if off_s > 0 else 'behind'}"
+    minutes = round(abs(off_s) / 60)
+    parts = ((minutes // 1440, "d"), (minutes % 1440 // 60, "h"), (minutes % 60, "min"))
+    said = f"{' '.join(f'{number} {unit}' for number, unit in parts if number)} {'ahead' if off_s > 0 else 'behind'}"
     zone = 900 < abs(off_s) <= 14 * 3600 + SAME_S and min(abs(off_s) % 1800, 1800 - abs(off_s) % 1800) <= WRONG_S
     return f"{said}: it seems to write local time as UTC" if zone else said

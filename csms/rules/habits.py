@@ -8,6 +8,9 @@ from dataclasses import dataclass, fields, replace
 from fnmatch import fnmatchcase
 from typing import Any, get_args, get_type_hints
 
+from csms.rules.configuration import MAX_KEY, MAX_VALUE
+from csms.rules.secrecy import is_secret
+
 
 @dataclass(frozen=True)
 class Habits:
@@ -151,7 +154,12 @@ def _wrong(name: str, value: Any) -> str:
         return f"There is no setting {name!r}."
     if name == "configuration":
         good = isinstance(value, dict) and all(isinstance(one, str) for pair in value.items() for one in pair)
-        return "" if good else "configuration is an object of keys and texts."
+        if not good:
+            return "configuration is an object of keys and texts."
+        if any(not 0 < len(key) <= MAX_KEY or len(text) > MAX_VALUE for key, text in value.items()):
+            return f"configuration: a key has 1 to {MAX_KEY} characters, a value {MAX_VALUE} at most."
+        hidden = [key for key in value if is_secret(key) or key.lower() == "securityprofile"]
+        return f"configuration: {hidden[0]} is changed for each charger on its security page." if hidden else ""
     if kind is bool:
         return "" if isinstance(value, bool) else f"{name} is true or false."
     if kind is int:

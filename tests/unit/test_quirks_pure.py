@@ -1,6 +1,7 @@
 """What real chargers do, by the numbers of docs/quirks.md: the part without a database."""
 
 import json
+from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,8 +9,11 @@ import pytest
 
 from csms import frames, ocpp16, timestamps
 from csms.repair import repair
+from csms.rules import clock as clocks
+from csms.rules import configuration as keys
+from csms.rules import habits
 from csms.rules import session as rule
-from csms.rules.habits import STANDARD, Habits
+from csms.rules.habits import STANDARD, Habits, Known
 from csms.rules.meter import begin
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -24,9 +28,9 @@ def fixed(action: str, payload: dict[str, Any]) -> dict[str, Any]:
     return done.payload
 
 
-def reading(*samples: dict[str, Any], habits: Habits = STANDARD, timestamp: str = AT):
+def reading(*samples: dict[str, Any], of: Habits = STANDARD, timestamp: str = AT):
     payload = {"connectorId": 1, "meterValue": [{"timestamp": timestamp, "sampledValue": list(samples)}]}
-    found = ocpp16.read_meter_values(fixed("MeterValues", payload), NOW, habits).readings
+    found = ocpp16.read_meter_values(fixed("MeterValues", payload), NOW, of).readings
     return found[0] if found else None
 
 
@@ -253,9 +257,9 @@ def test_Q93_a_reason_nobody_knows_becomes_other(reason):
 # -- meters ------------------------------------------------------------------------------------------------------------
 def test_Q98_energy_in_another_unit_than_it_says():
     kwh = Habits(energy_unit="kWh", power_unit="kW", register_unit="kWh")
-    found = reading({"value": "12.5", "unit": "Wh"}, {"measurand": "Power.Active.Import", "value": "7.2", "unit": "W"}, habits=kwh)
+    found = reading({"value": "12.5", "unit": "Wh"}, {"measurand": "Power.Active.Import", "value": "7.2", "unit": "W"}, of=kwh)
     assert (found.energy_wh, found.power_w) == (12_500, 7_200)
-    assert reading({"value": "12500", "unit": "kWh"}, habits=Habits(energy_unit="Wh")).energy_wh == 12_500
+    assert reading({"value": "12500", "unit": "kWh"}, of=Habits(energy_unit="Wh")).energy_wh == 12_500
     stop = {"transactionId": 1, "meterStop": 5, "timestamp": AT}
     assert ocpp16.read_stop_transaction(stop, NOW, kwh).meter_stop_wh == 5_000
     assert ocpp16.read_start_transaction({"meterStart": 4}, NOW, kwh).meter_start_wh == 4_000
@@ -362,3 +366,100 @@ def test_Q123_signed_data_is_kept_as_it_came_and_never_counted():
     blob = {"format": "SignedData", "value": 'OCMF|{"RD":[{"RV":99999}]}|{"SD":"00ff"}', "context": "Transaction.End"}
     found = reading({"value": "12"}, blob)
     assert found.energy_wh == 12 and found.samples[1] == blob
+
+
+# -- clocks, keys, habits ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("off_s", "words"),
+    [
+        (None, "not known yet"),
+        (0, "right"),
+        (-60, "right"),
+        (61, "1 min ahead"),
+        (-4_620, "1 h 17 min behind"),
+        (19_795, "5 h 30 min ahead: it seems to write local time as UTC"),
+        (-19_800, "5 h 30 min behind: it seems to write local time as UTC"),
+        (2 * 86_400 + 60, "2 d 1 min ahead"),
+        (-56 * 365 * 86_400, "not set"),
+    ],
+)
+def test_how_far_a_clock_is_off_in_words(off_s, words):
+    assert clocks.words(off_s) == words
+
+
+@pytest.mark.parametrize(
+    ("wanted", "value", "same"),
+    [
+        ("true", "TRUE", True),
+        ("true", "1", True),
+        ("false", "0", True),
+        ("30", "30.0", True),
+        ("30", '"30"', True),
+        ("30", "31", False),
+        ("A,B", " B ; A ", True),
+        ("A,B", "A", False),
+        ("", "", True),
+        ("", None, False),
+        ("Voltage", "voltage", True),
+    ],
+)
+def test_Q135_two_values_are_one_whatever_their_quotes_blanks_and_case(wanted, value, same):
+    assert keys.same(wanted, value) is same
+
+
+def test_Q122_only_a_list_of_measurands_gets_shorter():
+    assert keys.shorter("metervaluessampleddata", "A, B;C") == "A,B"
+    assert keys.shorter("MeterValuesSampledData", "A") is None
+    assert keys.shorter("ConnectorPhaseRotation", "A,B") is None
+
+
+@pytest.mark.parametrize(
+    ("size", "most", "first"), [(10, None, 10), (10, "4", 4), (10, "0", 10), (10, "x", 10), (3, "40", 3), (900, None, 50)]
+)
+def test_Q136_keys_are_asked_for_in_portions(size, most, first):
+    portions = keys.chunks([str(n) for n in range(60)], size, most)
+    assert len(portions[0]) == first and [key for one in portions for key in one] == [str(n) for n in range(60)]
+
+
+def test_every_habit_stands_in_one_group_of_the_form_and_is_explained():
+    named = [name for _, names in habits.GROUPS for name in names]
+    assert sorted(named) == sorted(habits.HELP) == sorted(one.name for one in fields(Habits))
+    assert not habits.check({name: value for name, value in asdict(STANDARD).items() if name != "configuration"})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"nonsense": 1},
+        {"settle_s": -1},
+        {"settle_s": "5"},
+        {"settle_s": True},
+        {"boot_trigger": 1},
+        {"energy_unit": "J"},
+        {"subprotocols": []},
+        {"subprotocols": ["ocpp1.5"]},
+        {"configuration": ["x"]},
+        {"configuration": {"HeartbeatInterval": 60}},
+        {"configuration": {"AuthorizationKey": "x"}},
+        {"configuration": {"K": "x" * 501}},
+        {"configuration": {"": "x"}},
+        [],
+    ],
+)
+def test_settings_that_are_wrong_are_said_and_left_out(given):
+    assert habits.check(given)
+    assert habits.resolve([], given) == STANDARD
+
+
+def test_the_more_is_said_of_a_charger_the_more_it_counts_and_its_own_most():
+    general, vendor, model = (
+        Known("all", "", "", "", {"settle_s": 1, "quiet_s": 1, "configuration": {"A": "1", "B": "1"}}),
+        Known("vendor", "Ac*", "", "", {"settle_s": 2, "configuration": {"B": "2"}}),
+        Known("model", "acme", "fast*", "1.*", {"settle_s": 3}),
+    )
+    found = habits.matching([model, general, vendor, Known("other", "Zed", "", "", {"settle_s": 9})], "ACME ", "Fast 60", "1.0")
+    assert [one.name for one in found] == ["all", "vendor", "model"]
+    resolved = habits.resolve(found, {"quiet_s": 7})
+    assert (resolved.settle_s, resolved.quiet_s, resolved.configuration) == (3, 7, (("A", "1"), ("B", "2")))
+    told, configuration = habits.sources(found, {"quiet_s": 7})
+    assert (told["settle_s"].by, told["quiet_s"].by, configuration["B"].by) == ("model", habits.OWN, "vendor")
