@@ -5,12 +5,13 @@ from datetime import timedelta
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.utils import timezone
 
 from accounts.models import AuditEntry
 from csms import commands, permits, reservations, tags
 from csms.models import ChargePoint, ChargingSession, Command, IdTag, Reservation
 from csms.timestamps import write
-from tests import factories
+from tests import factories, money
 from tests.charger import Charger, later
 from voltaro import clock
 
@@ -303,3 +304,24 @@ def test_one_written_by_hand_is_a_reservation_too(charger, card, network):
     charger.accept(charger.command()[0], {"status": "Accepted"})
     row.refresh_from_db()
     assert row.state == "cancelled"
+
+
+# -- riders ---------------------------------------------------------------------------------------------------------------
+def test_a_rider_reads_until_when_it_is_reserved(charger, reserve, network, client):
+    address = f"/c/{network.kaveri_connector.code}/"
+    assert "Reserved until" not in client.get(address).content.decode()
+    row = reserve()
+    page = client.get(address).content.decode()
+    assert f"Reserved until {timezone.localtime(row.expires_at):%H:%M}" in page and "sent back in full" in page
+    clock.shift(30 * 60 + 1)
+    assert "Reserved until" not in client.get(address).content.decode()
+
+
+def test_a_payment_on_a_reserved_connector_goes_back_whole(sandbox, kaveri_qr, reserve):
+    reserve()
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    assert (payment.state, payment.refund_reason, payment.permit) == ("refunding", "reserved", None)
+    assert payment.refunds.get().amount_paise == 50_000
+    clock.shift(30 * 60 + 1)
+    ChargePoint.objects.update(last_seen=clock.now())
+    assert money.pay(sandbox, kaveri_qr, 20_000, vpa="ravi@ybl").state == "starting"
