@@ -285,9 +285,10 @@ def test_R23_what_is_wanted_outlives_a_reboot(world, charger):
     charger.status(1, "Unavailable")
     world.command("ChangeAvailability", "effective")
     charger.drop()
-    back = world.connect()
-    world.pass_time(60)
+    world.pass_time(610)  # it is asked again at most every ten minutes
+    back = world.connect(status=False)
     back.status(1, "Available", timestamp=stamp(clock.now()))
+    world.pass_time(30)
     world.work("availability.assert")
     assert back.expect("ChangeAvailability")["type"] == "Inoperative"
 
