@@ -47,8 +47,8 @@ class Call:
     ended: str = ""
     intent: str = ""
     one_by_one: str = ""  # why it is not asked of many chargers at once
-    # Who asks for it with numbers of our own (reservations, files, certificates): asked again by hand they would not fit.
-    page: str = ""
+    own_numbers: bool = False  # it carries numbers or addresses made for it alone: not asked again as it was
+    page: str = ""  # the name of the page, about one charger, where it is better asked
 
     def tell(self, which: str, command: Command, now: datetime) -> None:
         """Tell whoever listens for `answered` or `ended`."""
@@ -144,6 +144,8 @@ CALLS: dict[str, Call] = {
         answered="csms.uploads.answered",
         ended="csms.uploads.ended",
         page="csms:charger-files",
+        own_numbers=True,
+        one_by_one="Each needs an address of its own.",
     ),
     "UpdateFirmware": Call(
         FIRMWARE,
@@ -156,6 +158,8 @@ CALLS: dict[str, Call] = {
         answered="csms.firmware.answered",
         ended="csms.firmware.ended",
         page="csms:charger-firmware",
+        own_numbers=True,
+        one_by_one="Each update is followed by itself.",
     ),
     "GetLocalListVersion": Call(
         LISTS,
@@ -173,6 +177,8 @@ CALLS: dict[str, Call] = {
         answered="csms.local_lists.sent_answered",
         ended="csms.local_lists.ended",
         page="csms:local-list",
+        own_numbers=True,
+        one_by_one="Each charger's list is kept by itself.",
     ),
     "CancelReservation": Call(
         RESERVATION,
@@ -194,6 +200,7 @@ CALLS: dict[str, Call] = {
         answered="csms.reservations.answered",
         ended="csms.reservations.ended",
         page="csms:reserve",
+        own_numbers=True,
     ),
     "ClearChargingProfile": Call(
         SMART,
@@ -202,8 +209,11 @@ CALLS: dict[str, Call] = {
         effective=("Accepted", "Unknown"),
         promised=(),
         answered="csms.charging_profiles.cleared",
+        page="csms:charging",
     ),
-    "GetCompositeSchedule": Call(SMART, "Read its schedule", "What all its profiles come to.", effective=("Accepted",), promised=()),
+    "GetCompositeSchedule": Call(
+        SMART, "Read its schedule", "What all its profiles come to.", effective=("Accepted",), promised=(), page="csms:charging"
+    ),
     "SetChargingProfile": Call(
         SMART,
         "Set a charging profile",
@@ -212,6 +222,9 @@ CALLS: dict[str, Call] = {
         promised=(),
         answered="csms.charging_profiles.answered",
         ended="csms.charging_profiles.unanswered",
+        own_numbers=True,
+        one_by_one="Each profile has a number of its own.",
+        page="csms:charging",
     ),
     "TriggerMessage": Call(TRIGGER, "Ask for a message", "It sends that message now.", before_accepted=True, effect_s=60),
     "ExtendedTriggerMessage": Call(
@@ -226,6 +239,8 @@ CALLS: dict[str, Call] = {
         answered="csms.certificates.answered",
         ended="csms.certificates.ended",
         page="csms:charger-security",
+        own_numbers=True,
+        one_by_one="A certificate is one charger's.",
     ),
     "DeleteCertificate": Call(
         SECURITY,
@@ -255,6 +270,8 @@ CALLS: dict[str, Call] = {
         answered="csms.uploads.answered",
         ended="csms.uploads.ended",
         page="csms:charger-files",
+        own_numbers=True,
+        one_by_one="Each needs an address of its own.",
     ),
     "InstallCertificate": Call(
         SECURITY,
@@ -274,9 +291,44 @@ CALLS: dict[str, Call] = {
         answered="csms.firmware.answered",
         ended="csms.firmware.ended",
         page="csms:charger-firmware",
+        own_numbers=True,
+        one_by_one="Each update is followed by itself.",
     ),
 }
 BEFORE_ACCEPTED = tuple(action for action, call in CALLS.items() if call.before_accepted)
+
+
+# What people ask most, in the order of its buttons.
+OFTEN = (
+    "RemoteStartTransaction",
+    "RemoteStopTransaction",
+    "Reset",
+    "ChangeAvailability",
+    "UnlockConnector",
+    "TriggerMessage",
+    "GetConfiguration",
+)
+PROFILES = {
+    CORE: "Core",
+    FIRMWARE: "Firmware and diagnostics",
+    LISTS: "Local list",
+    RESERVATION: "Reservations",
+    SMART: "Smart charging",
+    TRIGGER: "Messages",
+    SECURITY: "Security",
+}
+
+
+def often() -> list[tuple[str, Call]]:
+    """The calls of OFTEN, with their rows."""
+    return [(action, CALLS[action]) for action in OFTEN]
+
+
+def groups(*, for_many: bool = False) -> list[tuple[str, list[tuple[str, Call]]]]:
+    """All calls as people look for them: (profile, its calls). `for_many`: only those that may be asked of many chargers at once."""
+    rows = [(action, call) for action, call in CALLS.items() if not (for_many and call.one_by_one)]
+    found = [(title, [row for row in rows if row[1].profile == profile]) for profile, title in PROFILES.items()]
+    return [(title, its) for title, its in found if its]
 
 
 def state_of(action: str, response: dict[str, Any]) -> str:

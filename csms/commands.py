@@ -248,6 +248,19 @@ def effective(commands: QuerySet[Command], now: datetime, note: str = "") -> int
     return commands.filter(state__in=AWAITED).update(state=CommandState.EFFECTIVE, settled_at=now, updated_at=now, **said)
 
 
+@transaction.atomic
+def withdraw(pk: int, by: str) -> bool:
+    """Take back what has not been sent yet; False when it has."""
+    command = Command.objects.select_for_update(no_key=True).filter(pk=pk, state=CommandState.QUEUED).first()
+    if command is None:
+        return False
+    command.state, command.settled_at, command.note = CommandState.EXPIRED, clock.now(), f"Taken back by {by}."[:255]
+    command.save(update_fields=["state", "settled_at", "note"])
+    calls.CALLS[command.action].tell("ended", command, clock.now())
+    audit.record("command.withdrawn", command)
+    return True
+
+
 def to_time_out(now: datetime) -> QuerySet[Command]:
     """Queued past their time, sent without an answer, or answered without an effect."""
     return Command.objects.filter(

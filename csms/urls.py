@@ -1,6 +1,6 @@
 from django.urls import path
 
-from csms import charging_views, file_views, firmware_views, history_views, log_views, upload_views, views
+from csms import batch_views, charging_views, command_views, file_views, firmware_views, history_views, log_views, upload_views, views
 
 app_name = "csms"
 urlpatterns = [
@@ -26,6 +26,17 @@ urlpatterns = [
     path("console/chargers/<int:pk>/charging/clear/", charging_views.clear, name="clear-charging"),
     path("console/chargers/<int:pk>/charging/schedule/", charging_views.read_schedule, name="charging-schedule"),
     path("console/chargers/<int:pk>/signal.json", history_views.signal_series, name="signal"),
+    # commands
+    path("console/chargers/<int:pk>/ask/<str:action>/", command_views.ask, name="ask"),
+    path("console/commands/<int:pk>/", command_views.command, name="command"),
+    path("console/commands/<int:pk>/live/", command_views.command_live, name="command-live"),
+    path("console/commands/<int:pk>/again/", command_views.again, name="command-again"),
+    path("console/commands/<int:pk>/withdraw/", command_views.withdraw, name="command-withdraw"),
+    path("console/batches/", batch_views.batch_list, name="batches"),
+    path("console/batches/new/", batch_views.new, name="batch-new"),
+    path("console/batches/<int:pk>/", batch_views.batch, name="batch"),
+    path("console/batches/<int:pk>/live/", batch_views.batch_live, name="batch-live"),
+    path("console/batches/<int:pk>/withdraw/", batch_views.withdraw, name="batch-withdraw"),
     path("console/frames/<int:pk>/", log_views.frame, name="frame"),
     path("console/messages/", log_views.messages, name="messages"),
     path("console/messages/<int:pk>/", log_views.message, name="message"),

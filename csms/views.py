@@ -16,7 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.doors import console_page, may_operate, operators_only
-from csms import charts, health, sessions
+from csms import calls, charts, health, sessions
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, OcppMessage, SessionState
 from voltaro import clock
 
@@ -30,17 +30,8 @@ SHOW = ("all", "online", "offline", "silent", "faulted", "charging")
 @console_page
 def chargers(request: HttpRequest) -> HttpResponse:
     """All chargers this person may see: search, filters with their counts, fifty to a page; a fixed number of queries."""
-    mine = _with_state(ChargePoint.objects.visible_to(request.user))
     words = request.GET.get("q", "").replace("\0", "").strip()[:80]
-    if words:
-        mine = mine.filter(
-            Q(cp_id__icontains=words)
-            | Q(station__name__icontains=words)
-            | Q(station__city__icontains=words)
-            | Q(serial_number__icontains=words)
-            | Q(company__name__icontains=words)
-            | Exists(Connector.objects.filter(charge_point=OuterRef("cp_id"), code__iexact=words))
-        )
+    mine = found(request.user, words)
     numbers = mine.aggregate(
         n_all=Count("pk"),
         n_online=Count("pk", filter=Q(online=True)),
@@ -52,8 +43,7 @@ def chargers(request: HttpRequest) -> HttpResponse:
     counts["offline"] = counts["all"] - counts["online"]
     show = request.GET.get("show", "all")
     show = show if show in SHOW else "all"
-    if show != "all":
-        mine = mine.filter(**{show: True} if show != "offline" else {"online": False})
+    mine = shown(mine, show)
     page = Paginator(_Counted(mine.select_related("station", "company").order_by("cp_id"), counts[show]), 50).get_page(
         request.GET.get("page")
     )
@@ -68,7 +58,30 @@ def chargers(request: HttpRequest) -> HttpResponse:
         words=words,
         show=show,
         tabs=[(name, name.capitalize(), counts[name]) for name in SHOW],
+        may_operate=may_operate(request.user),
     )
+
+
+def found(user: Any, words: str) -> QuerySet:
+    """The chargers this person may see that these words find, each with its state."""
+    mine = _with_state(ChargePoint.objects.visible_to(user))
+    if not words:
+        return mine
+    return mine.filter(
+        Q(cp_id__icontains=words)
+        | Q(station__name__icontains=words)
+        | Q(station__city__icontains=words)
+        | Q(serial_number__icontains=words)
+        | Q(company__name__icontains=words)
+        | Exists(Connector.objects.filter(charge_point=OuterRef("cp_id"), code__iexact=words))
+    )
+
+
+def shown(rows: QuerySet, show: str) -> QuerySet:
+    """Of these only the online, the silent ... (SHOW)."""
+    if show == "all" or show not in SHOW:
+        return rows
+    return rows.filter(**{show: True} if show != "offline" else {"online": False})
 
 
 @require_safe
@@ -78,7 +91,7 @@ def charger(request: HttpRequest, pk: int) -> HttpResponse:
     """One charger: identity, health, connectors, the running session, frames, commands, faults; updates by itself."""
     charge_point = _charge_point(request, pk)
     context = _charger_facts(request, charge_point)
-    return _page(request, "csms/charger.html", title=charge_point.cp_id, **context)
+    return _page(request, "csms/charger.html", title=charge_point.cp_id, often=calls.often(), groups=calls.groups(), **context)
 
 
 @require_safe

@@ -26,6 +26,7 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Sessions", "bolt", "csms.ChargingSession", ""),
             ("Permits", "badge", "csms.IdTag", ""),
             ("Commands", "send", "csms.Command", ""),
+            ("Batches", "playlist_add_check", "csms:batches", ""),
         ],
     ),
     (

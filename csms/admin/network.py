@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import F, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import TabularInline
@@ -12,6 +12,8 @@ from unfold.admin import TabularInline
 from accounts.doors import may_operate
 from accounts.filters import ScopedRelatedFilter
 from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
+from csms import batches
+from csms.batch_views import ask_chargers
 from csms.models import (
     ChargePoint,
     Connector,
@@ -62,6 +64,7 @@ class ChargePointAdmin(ScopedAdmin):
     autocomplete_fields = ["station", "quirk_profile"]
     inlines = [ConnectorInline]
     ordering = ["cp_id"]
+    actions = ["ask_them"]
     fieldsets = [
         (None, {"fields": ["cp_id", "live_page", "station", "company", "serial_number", "blocked", "registration", "quirk_profile"]}),
         (
@@ -83,6 +86,11 @@ class ChargePointAdmin(ScopedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # its frames and sessions are the record; a charger that is gone is blocked
+
+    @admin.action(description="Ask them …", permissions=["change"])
+    def ask_them(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse:
+        """One call for all of the chosen: choose it, fill its form once, follow the batch."""
+        return ask_chargers(request, list(queryset.order_by("cp_id").values_list("pk", flat=True)[: batches.AT_MOST + 1]))
 
     @admin.display(description="Last heard", ordering="last_seen")
     def heard(self, row: ChargePoint) -> str:

@@ -26,6 +26,7 @@ class CommandBatch(Audited):
     payload = models.JSONField(default=dict, blank=True)
     requested_by = models.CharField(max_length=150, blank=True)
     spread_s = models.PositiveIntegerField(default=0, help_text="Each is sent at a moment of its own within so many seconds.")
+    key = models.CharField(max_length=64, unique=True, null=True, blank=True, help_text="Asking twice under one key asks once.")
     refused = models.JSONField(default=dict, blank=True, help_text="Chargers that were not asked (their number), and why.")
 
     class Meta:

@@ -19,6 +19,7 @@
     }
     function presence() {
       if (open > 0) say("live", "Live");
+      else if (!codes.length) say("live", "Refreshed every 5 s");
       else say("polling", "Reconnecting · refreshed every 5 s");
     }
     async function refresh() {

@@ -1,0 +1,97 @@
+"""One deed asked of many chargers: each has its own command with its own life, sent in the background."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from django.core.exceptions import ValidationError
+from django.db import transaction
+from django.db.models import F
+
+from accounts import actor, audit
+from accounts.models import Company, User
+from accounts.roles import OPERATES
+from csms import calls, commands
+from csms.models import ChargePoint, Command, CommandBatch, CommandState
+from voltaro import clock
+
+AT_MOST = 500
+# A network that restarts or charges at one stroke is felt in the grid, and by our own door when all come back.
+SPREAD_S = 30
+
+
+@transaction.atomic
+def ask(
+    charge_points: Sequence[ChargePoint],
+    action: str,
+    payload: dict[str, Any],
+    *,
+    by: str = "",
+    trigger: str,
+    spread_s: int = 0,
+    expires_in_s: int | None = None,
+    company: Company | None = None,
+    idempotency_key: str | None = None,
+) -> CommandBatch:
+    """Ask this of each charger that can be asked it; of the others the batch keeps why not.
+
+    `spread_s`: each gets it at a moment of its own within so long. `company`: whose batch it is (whose people see it). Raises
+    ValidationError when it is nothing for many chargers, or for so many; the same `idempotency_key` is the same batch.
+    """
+    calls.check(action, payload)
+    who = by or actor.current().name
+    if why := calls.CALLS[action].one_by_one:
+        raise ValidationError(f"{action} goes to one charger at a time: {why}", "one_by_one")
+    if not 1 <= len(charge_points) <= AT_MOST:
+        raise ValidationError(f"A batch is of 1 to {AT_MOST} chargers, not {len(charge_points)}.", "number")
+    if not 0 <= spread_s <= 3600:
+        raise ValidationError("A batch is spread over an hour at most.", "spread")
+    fields = {"company": company, "action": action, "payload": payload, "requested_by": who, "spread_s": spread_s}
+    if idempotency_key:
+        key = hashlib.sha256(f"{who}|{idempotency_key}".encode()).hexdigest()
+        batch, new = CommandBatch.objects.get_or_create(key=key, defaults=fields)
+        if not new:
+            return batch
+    else:
+        batch = CommandBatch.objects.create(**fields)
+    now = clock.now()
+    for charge_point in charge_points:
+        at = now + timedelta(seconds=random.uniform(0, spread_s)) if spread_s else None  # noqa: S311 - a spread, not a secret
+        try:
+            with transaction.atomic():
+                commands.ask(charge_point, action, payload, by=who, trigger=trigger, batch=batch, send_after=at, expires_in_s=expires_in_s)
+        except ValidationError as refusal:
+            batch.refused[str(charge_point.pk)] = refusal.messages[0][:200]
+    if batch.refused:
+        batch.save(update_fields=["refused"])
+    audit.record(
+        "batch.asked", batch, trigger=trigger, after={"action": action, "chargers": len(charge_points), "refused": len(batch.refused)}
+    )
+    return batch
+
+
+@transaction.atomic
+def withdraw(batch: CommandBatch, by: str) -> int:
+    """Take back what has not been sent yet; how many that were."""
+    waiting = Command.objects.filter(batch=batch, state=CommandState.QUEUED)
+    done = 0
+    for command in waiting.select_for_update(skip_locked=True, no_key=True):
+        done += commands.withdraw(command.pk, by)
+    return done
+
+
+def company_of(user: User, charge_points: Sequence[ChargePoint]) -> Company | None:
+    """Whose batch it is: of the chargers' one company, else of the person's own. None: only those who see everything see it."""
+    owners = {one.company_id for one in charge_points}
+    if len(owners) == 1:
+        return Company.objects.get(pk=owners.pop())
+    own = user.memberships.filter(role__in=OPERATES).order_by("pk").select_related("company").first()
+    return own.company if own is not None else None
+
+
+def targets(user: User, pks: Sequence[int]) -> list[ChargePoint]:
+    """The chargers of these keys that this person may see, in the order of their names."""
+    found = ChargePoint.objects.visible_to(user).filter(pk__in=list(pks)[: AT_MOST + 1]).select_related("station")
+    return list(found.order_by(F("cp_id")))
