@@ -2,10 +2,9 @@
 
 from datetime import datetime, timedelta
 
-from django.conf import settings
 from django.db import connection
 
-from csms import alerts
+from csms import alerts, quirks
 from csms.models import Alert, Command, CommandState
 from csms.rules import connection as rule
 from csms.rules.connection import Takeover, Timers
@@ -22,7 +21,7 @@ _LAST = 20
 
 def timers_of(habits: Habits) -> Timers:
     """All timers of this charger's line, from how long it may be silent."""
-    return rule.timers(habits.heartbeat_timeout_s or settings.HEARTBEAT_TIMEOUT_S)
+    return rule.timers(quirks.silence_s(habits))
 
 
 _CAME_FROM = """

@@ -81,8 +81,11 @@ class Server:
 
 
 @contextmanager
-def serving(folder: Path, **environment: str) -> Iterator[Server]:
-    """A daphne on the same database, Valkey and code as the tests' own process, until the end of the block."""
+def serving(folder: Path, *, under: str = "daphne", alone: bool = True, **environment: str) -> Iterator[Server]:
+    """A daphne (or uvicorn) on the same database, Valkey and code as the tests' own process, until the end of the block.
+
+    `alone`: it is the last to use the database. A second one, for a single test, is not.
+    """
     from django.conf import settings
     from django.db import connection
 
@@ -90,9 +93,11 @@ def serving(folder: Path, **environment: str) -> Iterator[Server]:
     url = re.sub(r"(?<=/)[^/?]+(?=(\?|$))", name, given, count=1)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    log = folder / "log"
+    log = folder / f"log-{port}" if not alone else folder / "log"
     how = "--websocket_timeout -1 --websocket_connect_timeout 60 --ping-interval 30 --ping-timeout 30"
     command = [sys.executable, "-m", "daphne", "-v", "0", "-b", "127.0.0.1", "-p", str(port), *how.split(), "voltaro.asgi:application"]
+    if under == "uvicorn":
+        command = [sys.executable, "-m", "uvicorn", "--log-level", "warning", "--port", str(port), "voltaro.asgi:application"]
     env = {**os.environ, "DATABASE_URL": url, "VOLTARO_ENV": "test", **environment}
     with open(log, "wb") as out:
         process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, preexec_fn=die_with_parent)
@@ -113,6 +118,8 @@ def serving(folder: Path, **environment: str) -> Iterator[Server]:
             process.wait(15)
         except subprocess.TimeoutExpired:
             process.kill()
+        if not alone:
+            return
         # Its pooled connections must be gone before the test's database is dropped.
         with psycopg.connect(given, autocommit=True) as db:
             others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"

@@ -11,6 +11,7 @@ The consumer finds it as `scope["line"]`; under uvicorn there is none, and the c
 
 import asyncio
 import re
+import socket
 import time
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -22,6 +23,8 @@ from django.conf import settings
 
 from voltaro import clock
 
+# What the machine holds for a line at most, in each direction; left alone it would be megabytes for one that does not read.
+SEND_BYTES = 65_536
 # A message in more pieces than this, or not complete after so long, is no charger's.
 MAX_PIECES = 4096
 UNFINISHED_S = 120
@@ -55,6 +58,9 @@ class Line(ws_protocol.WebSocketProtocol):
         self._room = asyncio.Event()
         self._room.set()
         if self.transport is not None and self.state != self.STATE_CLOSED:
+            if (handle := getattr(self.transport, "socket", None)) is not None:
+                for which, size in ((socket.SO_SNDBUF, SEND_BYTES), (socket.SO_RCVBUF, settings.MAX_FRAME_BYTES)):
+                    handle.setsockopt(socket.SOL_SOCKET, which, size)
             self.transport.unregisterProducer()  # the HTTP channel's, from before the upgrade
             self.transport.registerProducer(self, True)
 

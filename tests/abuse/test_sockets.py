@@ -266,7 +266,7 @@ DEEP = "[" * 5_000 + "]" * 5_000
 ODD_FRAMES = {
     "C24_unparseable_json": ('[2,"x","Heartb', "FormationViolation"),
     "C25_unknown_action": ('[2,"x","FooBar",{}]', "NotImplemented"),
-    "C26_known_and_not_handled": ('[2,"x","DiagnosticsStatusNotification",{"status":"Idle"}]', "NotSupported"),
+    "C26_known_and_not_handled": ('[2,"x","RemoteStartTransaction",{"idTag":"A"}]', "NotSupported"),
     "C27_message_type_7": ('[7,"x","Heartbeat",{}]', None),
     "C27_message_type_text": ('["2","x","Heartbeat",{}]', "answered"),
     "C23_no_payload": ('[2,"x","Heartbeat"]', "answered"),
