@@ -194,14 +194,14 @@ def said(charge_point_pk: int, status: FirmwareReported, now: datetime) -> str:
     """(Signed)FirmwareStatusNotification: what it makes of the open update; a note for the log when it makes nothing."""
     if status.status == "Idle":
         return ""
-    row = _open(charge_point_pk)
+    row = _spoken_of(charge_point_pk, now)
     if row is None:
         return "no update of ours is open"
     if row.signed and status.request_id is not None and status.request_id != row.request_id:
         return f"speaks of request {status.request_id}, ours is {row.request_id}"
     version = ChargePoint.objects.values_list("firmware_version", flat=True).get(pk=charge_point_pk)
     verdict = _step(row.pk, rule.Said(status.status, version), now, trigger=status.status)
-    return "" if verdict in CHANGES else str(verdict).replace("_", " ")
+    return "" if verdict in CHANGES or row.finished_at else str(verdict).replace("_", " ")
 
 
 def booted(charge_point_pk: int, version: str, now: datetime) -> None:
@@ -229,8 +229,10 @@ def _of(command: Command) -> int | None:
     return FirmwareUpdate.objects.filter(charge_point_id=command.charge_point_id, command=command).values_list("pk", flat=True).first()
 
 
-def _open(charge_point_pk: int) -> FirmwareUpdate | None:
-    return FirmwareUpdate.objects.filter(charge_point_id=charge_point_pk, finished_at__isnull=True).first()
+def _spoken_of(charge_point_pk: int, now: datetime) -> FirmwareUpdate | None:
+    """The open update, or the one that has just been installed: its last word comes after the boot."""
+    meant = Q(finished_at__isnull=True) | Q(finished_at__gte=now - rule.LATE, state=rule.State.INSTALLED)
+    return FirmwareUpdate.objects.filter(meant, charge_point_id=charge_point_pk).order_by("-id").first()
 
 
 # -- time -------------------------------------------------------------------------------------------------------------

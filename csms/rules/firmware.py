@@ -182,7 +182,9 @@ def step(update: Update, event: Event, now: datetime) -> tuple[Update, Verdict]:
     if isinstance(event, Booted):
         return _booted(update, event.version, now)
     if update.finished_at is not None:
-        return update, Verdict.ALREADY_OVER
+        # Most say it after the boot that has ended the update.
+        last_word = isinstance(event, Said) and event.status == "Installed" != update.said and update.state == State.INSTALLED
+        return (replace(update, said="Installed"), Verdict.DUPLICATE) if last_word else (update, Verdict.ALREADY_OVER)
     match event:
         case Asked(until):
             waiting = replace(update, state=State.REQUESTED, attempts=update.attempts + 1, said="", error="", next_try_at=None)

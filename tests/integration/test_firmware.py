@@ -160,6 +160,18 @@ def test_F05_storms_and_disorder_are_thanked_for_and_change_nothing(charger, ima
     assert (now(row).state, row.updated_at, AuditEntry.objects.count()) == ("installing", changed_at, entries)
 
 
+def test_the_last_word_may_come_after_the_boot_that_ended_it(charger, image):
+    row = firmware.update(charger.row, image, by="om")
+    asked(charger)
+    say(charger, "Downloaded", "Installing")
+    charger.boot(firmwareVersion="2.0")
+    say(charger, "Installed")
+    assert (now(row).reported_status, row.state, last_note()) == ("Installed", "installed", "")
+    clock.shift(25 * 3600)
+    say(charger, "Installed")
+    assert last_note() == "no update of ours is open"
+
+
 def test_a_repeated_downloading_costs_a_few_queries_and_no_row(charger, image):
     firmware.update(charger.row, image, by="om")
     asked(charger)
@@ -349,6 +361,7 @@ def test_a_charger_that_uses_the_plain_message_is_understood(charger, signed_ima
 # -- the boot's cost ------------------------------------------------------------------------------------------------
 def test_a_boot_goes_the_quick_way_unless_an_update_is_open(charger, image):
     def cost(**fields) -> int:
+        clock.shift(3600)  # boots that follow each other closely are looked at
         with CaptureQueriesContext(connection) as seen:
             charger.boot(**fields)
         return len(seen)

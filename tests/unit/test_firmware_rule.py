@@ -50,7 +50,8 @@ def test_F01_one_step_after_the_other_and_the_boot_ends_it():
 
 def test_the_boot_may_come_before_the_word():
     update, verdict = told(ASKED, Answered(), Said("Downloaded"), Booted("2.0"), Said("Installed", "2.0"))
-    assert (update.state, verdict) == ("installed", Verdict.ALREADY_OVER)
+    assert (update.state, update.said, verdict) == ("installed", "Installed", Verdict.DUPLICATE)
+    assert step(update, Said("Installed", "2.0"), NOW) == (update, Verdict.ALREADY_OVER)
 
 
 def test_installed_is_believed_when_the_version_it_last_booted_with_says_so():
