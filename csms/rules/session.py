@@ -145,7 +145,7 @@ def step(session: Session, event: Event, now: datetime, limits: Limits = Limits(
         case Lost():
             return _lost(session, now, limits)
         case ConnectorSaid():
-            return _connector_said(session, event, now)
+            return _connector_said(session, event, now, limits)
         case TimePassed():
             return _time_passed(session, now, limits)
 
@@ -259,7 +259,7 @@ def should_use_grace_period(status: str, socket: bool) -> bool:
     return socket and status == "Available"
 
 
-def _connector_said(session: Session, event: ConnectorSaid, now: datetime) -> tuple[Session, Verdict]:
+def _connector_said(session: Session, event: ConnectorSaid, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
     """A status alone never ends a session: it suspends it, or begins the time in which the meter must speak."""
     if not session.live:
         return session, Verdict.ALREADY_ENDED
@@ -268,7 +268,8 @@ def _connector_said(session: Session, event: ConnectorSaid, now: datetime) -> tu
             resumed = replace(
                 session, state=State.RUNNING, suspended_at=None, idle_status="", resumed_at=now, resume_count=session.resume_count + 1
             )
-            return replace(resumed, idle_since=None, last_activity_at=now), Verdict.RESUMED
+            resumed = replace(resumed, idle_since=None, last_activity_at=now)
+            return replace(resumed, stop_due_at=stop_due_at(resumed, now, limits)), Verdict.RESUMED
         return (replace(session, idle_since=None) if session.idle_since else session), Verdict.NOT_YET
     if event.status not in IDLE:
         return session, Verdict.NOT_YET
