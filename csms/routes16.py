@@ -27,7 +27,7 @@ from csms import (
     uploads,
     vendors,
 )
-from csms.context import Changed, Context, Route, StopPlanned
+from csms.context import Changed, Context, HangUp, Route, StopPlanned
 from csms.metering import Moved
 from csms.models import ChargePoint, Registration
 from csms.quick import Arrived
@@ -45,6 +45,7 @@ def seen(context: Context, now: datetime) -> None:
 def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     if context.serial_proven and not entrance.same_serial(context.charge_point_pk, context.serial_proven, said.serial_number, now):
         context.registration = Registration.REJECTED
+        context.effects.append(HangUp("another charger's certificate", 1008))
         return ocpp16.write_boot_notification("Rejected", now, boots.retry_s("Rejected", 0)), "another charger's certificate"
     boot = stations.booted(context.charge_point_pk, context.epoch, said, now)
     if boot is None:

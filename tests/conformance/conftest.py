@@ -17,6 +17,7 @@ from accounts.actor import acting
 from csms import commands, credentials, stations
 from csms.models import ChargePoint, ChargingSession, Command, Connection, IdTag, OcppMessage
 from tests.factories import make_network
+from tests.nginx import PROXY
 from tests.server import ROOT, Server, serving
 from tests.simulate_client import ChargerClient
 from voltaro import clock
@@ -130,7 +131,7 @@ def served(django_db_setup, django_db_blocker, tmp_path_factory) -> Iterator[Wor
     clock_file = folder / "clock"
     clock_file.write_text("0")
     # nginx (tests/nginx.py) comes from an address that is trusted, chargers of the tests do not.
-    how = {"VOLTARO_CLOCK_FILE": str(clock_file), "TRUSTED_PROXIES": "127.0.0.2", "CHARGER_CA_DIR": str(folder / "charger-ca")}
+    how = {"VOLTARO_CLOCK_FILE": str(clock_file), "TRUSTED_PROXIES": PROXY, "CHARGER_CA_DIR": str(folder / "charger-ca")}
     with django_db_blocker.unblock(), serving(folder, **how) as server:
         yield World(server, clock_file)
 
