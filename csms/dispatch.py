@@ -179,9 +179,11 @@ def _too_early(context: Context, action: str, route: Route, now: datetime) -> bo
     """A charger that is not accepted may boot, and say what it was asked for. A charger once accepted keeps its facts."""
     if context.registration == Registration.ACCEPTED or action in BEFORE_ACCEPTED:
         return False
+    if context.unclaimed:
+        return True
     if (asked := context.triggered.get(action)) is not None and now < asked.until:
         return False
-    return context.unclaimed or not route.fact
+    return not route.fact
 
 
 def _stumbled(raw: bytes, frame: Frame, context: Context, route: Route, said: Any, error: Exception, now: datetime) -> Reply:

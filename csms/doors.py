@@ -20,7 +20,7 @@ from redis.retry import Retry
 
 from accounts.actor import Actor
 from accounts.models import AuditEntry
-from csms import dispatch, entrance, lines, stations, threads
+from csms import dispatch, entrance, lines, onboarding, stations, threads
 from csms.context import Context
 from csms.entrance import Entry
 from csms.frames import clean
@@ -148,9 +148,13 @@ def _remember(where: "OrderedDict[str, Any]", key: str, value: Any) -> None:
 def admit(knock: Knock, process: str, channel: str) -> Opened | Refused:
     """Let it in, or refuse and record it. Raises OperationalError or InterfaceError when the database is away."""
     known, entry = known_as(knock)
+    if entry.refusal == "unknown" and onboarding.let_in(
+        knock.identity, knock.address, knock.authorization, knock.offered, clock.now(), counters.count
+    ):
+        known, entry = known_as(knock)
     spoken = _spoken(known, knock) if known is not None else None
     if known is None or spoken is None:
-        return refused(knock.identity or knock.path, knock.address, entry.refusal or "subprotocol")
+        return refused(knock.identity or knock.path, knock.address, entry.refusal or "subprotocol", had_key=bool(knock.authorization))
     version, answered = spoken
     try:
         context, replaced = dispatch.opened(
@@ -167,7 +171,7 @@ def known_as(knock: Knock) -> tuple[Known | None, Entry]:
         return None, Entry(Verdict("no_identity"))
     row = stations.find(knock.identity)
     entry = entrance.look(row or _nobody(knock.identity), knock.authorization, knock.tls)
-    if row is None:
+    if row is None or (row.unclaimed and not entry.refusal and not onboarding.may_wait(row.pk, clock.now())):
         return None, Entry(Verdict("unknown"))
     return (None if entry.refusal else row), entry
 
@@ -200,11 +204,13 @@ def _spoken(known: Known, knock: Knock) -> tuple[str, str | None] | None:
     return rule.spoken(knock.offered, habits.subprotocols, without=habits.without_subprotocol)
 
 
-def refused(identity: str, address: str, why: str) -> Refused:
+def refused(identity: str, address: str, why: str, *, had_key: bool = False) -> Refused:
     """Record that a socket was turned away: `why` is unknown, blocked, rejected, no_identity, subprotocol, or what it lacked
     (csms/rules/security.py)."""
     identity, address = clean(identity)[:48], address[:64]
     failures = (0, 0)
+    if why == "unknown":
+        onboarding.knocked(identity, address, had_key, clock.now(), counters.count)
     if why != "subprotocol":  # it has shown its key
         failures = counters.count(f"who:{address}:{identity.casefold()}", WINDOW_S), counters.count(f"at:{address}", WINDOW_S)
     if failures[1] == settings.MAX_REFUSALS_PER_ADDRESS:

@@ -291,6 +291,29 @@ def release(charge_point_pk: int, epoch: int, *, close_code: int | None, reason:
     return newest is not None
 
 
+_HANG_UP = """
+WITH mine AS (
+  UPDATE csms_chargepoint SET epoch = epoch + 1, online = false WHERE id = %(pk)s RETURNING epoch
+), closed AS (
+  UPDATE csms_connection SET closed_at = %(now)s, close_reason = %(reason)s WHERE charge_point_id = %(pk)s AND closed_at IS NULL
+  RETURNING channel
+)
+SELECT epoch, coalesce((SELECT channel FROM closed LIMIT 1), ''), EXISTS (SELECT 1 FROM closed) FROM mine"""
+
+
+@transaction.atomic
+def hang_up(charge_point_pk: int, reason: str, now: datetime) -> bool:
+    """Close this charger's line, whichever process holds it: it is fenced at once, and its process is told. False: it had none."""
+    with connection.cursor() as cursor:
+        cursor.execute(_HANG_UP, {"pk": charge_point_pk, "reason": reason[:80], "now": now})
+        epoch, channel, was_open = cursor.fetchone()
+    sessions.suspend_live(charge_point_pk, reason, now)
+    if channel:
+        told = {"type": "socket.replaced", "charge_point": charge_point_pk, "epoch": epoch}
+        transaction.on_commit(lambda: live.send(channel, told))
+    return bool(was_open)
+
+
 def lease_s() -> int:
     """How long a process may be silent before its sockets count as gone."""
     return settings.HEARTBEAT_TIMEOUT_S

@@ -72,6 +72,9 @@ WORKERS: dict[str, Worker] = {
     "configuration.apply": Worker(
         "csms.configuration.apply_due", "csms.configuration.due", 10, what="configuration keys to be read, set, or set again"
     ),
+    "onboarding.close": Worker(
+        "csms.onboarding.send_away_due", "csms.onboarding.to_send_away", 30, what="chargers nobody claimed while the window was open"
+    ),
     "boots.calm": Worker("csms.boots.calm_due", "csms.boots.to_calm", 300, what="alerts about boots that are over"),
     "stations.silent": Worker("csms.stations.silent_due", "csms.stations.to_mark_silent", 15, what="chargers and sockets gone silent"),
     "retention.frames": Worker("csms.retention.frames_due", "csms.retention.old_frames", 3600, what="frames past their retention"),
