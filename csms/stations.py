@@ -265,7 +265,7 @@ _RELEASE = """
 WITH mine AS (
   UPDATE csms_chargepoint SET online = false WHERE id = %(pk)s AND epoch = %(epoch)s RETURNING id
 ), closed AS (
-  UPDATE csms_connection SET closed_at = %(now)s, close_code = %(code)s, close_reason = %(reason)s
+  UPDATE csms_connection SET closed_at = %(now)s, close_code = %(code)s, close_reason = coalesce(nullif(close_reason, ''), %(reason)s)
   WHERE charge_point_id = %(pk)s AND epoch = %(epoch)s AND closed_at IS NULL
 ), unheard AS (
   UPDATE csms_command SET state = 'unknown', error = 'The connection was lost before the answer.', updated_at = %(now)s,
@@ -294,18 +294,18 @@ def release(charge_point_pk: int, epoch: int, *, close_code: int | None, reason:
 _HANG_UP = """
 WITH mine AS (
   UPDATE csms_chargepoint SET epoch = epoch + 1, online = false WHERE id = %(pk)s RETURNING epoch
-), closed AS (
-  UPDATE csms_connection SET closed_at = %(now)s, close_reason = %(reason)s WHERE charge_point_id = %(pk)s AND closed_at IS NULL
-  RETURNING channel
+), told AS (
+  UPDATE csms_connection SET close_reason = %(reason)s WHERE charge_point_id = %(pk)s AND closed_at IS NULL RETURNING epoch, channel
 )
-SELECT epoch, coalesce((SELECT channel FROM closed LIMIT 1), ''), EXISTS (SELECT 1 FROM closed) FROM mine"""
+SELECT epoch, coalesce((SELECT channel FROM told ORDER BY epoch DESC LIMIT 1), ''), EXISTS (SELECT 1 FROM told) FROM mine"""
 
 
 @transaction.atomic
 def hang_up(charge_point_pk: int, reason: str, now: datetime) -> bool:
-    """Close this charger's line, whichever process holds it: it is fenced at once, and its process is told. False: it had none."""
+    """Close this charger's line, whichever process holds it: it is fenced at once, and its process is told (or finds out within
+    fifteen seconds). False: it had none."""
     with connection.cursor() as cursor:
-        cursor.execute(_HANG_UP, {"pk": charge_point_pk, "reason": reason[:80], "now": now})
+        cursor.execute(_HANG_UP, {"pk": charge_point_pk, "reason": reason[:80]})
         epoch, channel, was_open = cursor.fetchone()
     sessions.suspend_live(charge_point_pk, reason, now)
     if channel:

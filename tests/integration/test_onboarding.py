@@ -293,9 +293,10 @@ def test_hung_up_a_socket_is_fenced_at_once(network):
     assert stations.hang_up(network.kaveri_charger.pk, "blocked", clock.now())
     commands.request(network.kaveri_charger, "ClearCache", {}, trigger="test")
     assert charger.command() is None
-    assert stations.fenced("test") == []  # its row is closed: the process is told, and its socket goes
-    assert not stations.hang_up(network.kaveri_charger.pk, "blocked", clock.now())
+    assert stations.fenced("test") == [(network.kaveri_charger.pk, charger.context.epoch)]  # should the telling be lost
     assert dispatch.closed(charger.context, 1000, "replaced") is False
+    assert Connection.objects.get().close_reason == "blocked"
+    assert not stations.hang_up(network.kaveri_charger.pk, "blocked", clock.now())
 
 
 # -- who sees what -----------------------------------------------------------------------------------------------------
