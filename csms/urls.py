@@ -1,6 +1,19 @@
 from django.urls import path
 
-from csms import batch_views, charging_views, command_views, file_views, firmware_views, history_views, log_views, upload_views, views
+from csms import (
+    batch_views,
+    charging_views,
+    command_views,
+    file_views,
+    firmware_views,
+    history_views,
+    list_views,
+    log_views,
+    reservation_views,
+    tag_views,
+    upload_views,
+    views,
+)
 
 app_name = "csms"
 urlpatterns = [
@@ -37,6 +50,18 @@ urlpatterns = [
     path("console/batches/<int:pk>/", batch_views.batch, name="batch"),
     path("console/batches/<int:pk>/live/", batch_views.batch_live, name="batch-live"),
     path("console/batches/<int:pk>/withdraw/", batch_views.withdraw, name="batch-withdraw"),
+    # tags, local lists, reservations
+    path("console/tags/", tag_views.tags, name="tags"),
+    path("console/tags.csv", tag_views.export, name="tags-csv"),
+    path("console/tags/new/", tag_views.new, name="tag-new"),
+    path("console/tags/block/", tag_views.block, name="tags-block"),
+    path("console/tags/import/", tag_views.import_tags, name="tags-import"),
+    path("console/tags/<int:pk>/", tag_views.tag, name="tag"),
+    path("console/local-lists/", list_views.lists, name="local-lists"),
+    path("console/chargers/<int:pk>/local-list/", list_views.charger_list, name="local-list"),
+    path("console/reservations/", reservation_views.reservation_list, name="reservations"),
+    path("console/reservations/<int:pk>/cancel/", reservation_views.cancel, name="reservation-cancel"),
+    path("console/chargers/<int:pk>/reserve/", reservation_views.reserve, name="reserve"),
     path("console/frames/<int:pk>/", log_views.frame, name="frame"),
     path("console/messages/", log_views.messages, name="messages"),
     path("console/messages/<int:pk>/", log_views.message, name="message"),

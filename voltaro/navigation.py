@@ -24,7 +24,9 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
         "Sessions",
         [
             ("Sessions", "bolt", "csms.ChargingSession", ""),
-            ("Permits", "badge", "csms.IdTag", ""),
+            ("Tags", "badge", "csms:tags", ""),
+            ("Reservations", "event_available", "csms:reservations", ""),
+            ("Permits", "receipt", "csms.IdTag", ""),
             ("Commands", "send", "csms.Command", ""),
             ("Batches", "playlist_add_check", "csms:batches", ""),
         ],

@@ -1,4 +1,4 @@
-"""What stands where, and who may charge: edited by operators."""
+"""What stands where: edited by operators."""
 
 from typing import Any
 
@@ -11,15 +11,13 @@ from unfold.admin import TabularInline
 
 from accounts.doors import may_operate
 from accounts.filters import ScopedRelatedFilter
-from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
+from accounts.scoped_admin import ScopedAdmin
 from csms import batches
 from csms.batch_views import ask_chargers
 from csms.models import (
     ChargePoint,
     Connector,
-    IdTag,
     QuirkProfile,
-    Reservation,
     Station,
 )
 from csms.templatetags.console import ago, kw
@@ -151,57 +149,6 @@ class ConnectorAdmin(ScopedAdmin):
         return format_html('<a href="/c/{}/sticker/">Print</a>', row.code)
 
 
-@admin.register(IdTag)
-class IdTagAdmin(ScopedAdmin):
-    """Cards are kept here; a one-time permit is written by its payment, shown masked, and never edited."""
-
-    list_display = ["shown", "kind", "state", "charge_point", "user", "company", "expires_at", "asked_count", "created_at"]
-    list_filter = ["kind", "state", "created_at"]
-    list_select_related = ["charge_point", "user", "company"]
-    search_fields = ["tag", "user__username", "charge_point__cp_id"]
-    autocomplete_fields = ["user", "company"]
-    fields = ["tag", "state", "parent", "expires_at", "user", "company"]
-
-    def get_fields(self, request: HttpRequest, obj: IdTag | None = None) -> list[str]:
-        if obj is not None and obj.kind == IdTag.Kind.ONE_TIME:
-            return [
-                "shown",
-                "kind",
-                "state",
-                "charge_point",
-                "connector",
-                "user",
-                "company",
-                "limit_wh",
-                "start_until",
-                "asked_count",
-                "created_at",
-            ]
-        return super().get_fields(request, obj)
-
-    def get_readonly_fields(self, request: HttpRequest, obj: IdTag | None = None) -> list[str]:
-        return self.get_fields(request, obj) if obj is not None and obj.kind == IdTag.Kind.ONE_TIME else []
-
-    def has_change_permission(self, request: HttpRequest, obj: IdTag | None = None) -> bool:
-        return super().has_change_permission(request, obj) and (obj is None or obj.kind != IdTag.Kind.ONE_TIME)
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def save_model(self, request: HttpRequest, obj: IdTag, form: Any, change: bool) -> None:
-        obj.tag = obj.tag.strip().upper()  # how tags are compared
-        super().save_model(request, obj, form, change)
-
-    def get_search_results(self, request: HttpRequest, queryset: QuerySet, search_term: str) -> tuple[QuerySet, bool]:
-        rows, twice = super().get_search_results(request, queryset, search_term)
-        # Searching by the tag must not spell out a masked one.
-        return (rows.exclude(kind=IdTag.Kind.ONE_TIME, tag__icontains=search_term) if search_term else rows), twice
-
-    @admin.display(description="Tag", ordering="tag")
-    def shown(self, row: IdTag) -> str:
-        return str(row)
-
-
 @admin.register(QuirkProfile)
 class QuirkProfileAdmin(ScopedAdmin):
     """Read by everybody: a vendor's habits are nobody's secret."""
@@ -211,10 +158,3 @@ class QuirkProfileAdmin(ScopedAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return QuirkProfile.objects.order_by(F("name"))
-
-
-@admin.register(Reservation)
-class ReservationAdmin(ReadOnlyAdmin):
-    list_display = ["connector", "id_tag", "state", "expires_at", "created_at"]
-    list_filter = ["state"]
-    list_select_related = ["connector", "id_tag"]
