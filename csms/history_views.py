@@ -35,6 +35,7 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
     since = now - timedelta(days=days)
     connections = _connections(charge_point, since)
     here = _presence(connections, since, now)
+    known = max(since, min(charge_point.created_at, now - timedelta(minutes=1)))  # before that nobody expected it
     before = request.GET.get("before", "")
     faults = charge_point.errors.order_by("-id")
     if before.isascii() and before.isdigit():
@@ -48,7 +49,9 @@ def history(request: HttpRequest, pk: int) -> HttpResponse:
         "days": days,
         "all_days": DAYS,
         "strip": here,
-        "online_pct": _percent(here, since, now),
+        "online_pct": _percent(here, known, now),
+        "known_x": round((known - since) / (now - since) * WIDTH, 2),
+        "known": known if known > since else None,
         "midnights": _midnights(since, now),
         "connections": [(one, CLOSE_CODES.get(one.close_code or 0, "")) for one in connections[:ROWS]],
         "dropped": sum(one.closed_at is not None for one in connections),

@@ -18,6 +18,14 @@ def om(client, network):
     return client
 
 
+@pytest.fixture(autouse=True)
+def known_for_long(network):
+    """The chargers were set up a month ago."""
+    from csms.models import ChargePoint
+
+    ChargePoint.objects.update(created_at=clock.now() - timedelta(days=40))
+
+
 def connected(charge_point, epoch, hours_ago, hours=None, **fields):
     opened = clock.now() - timedelta(hours=hours_ago)
     closed = None if hours is None else opened + timedelta(hours=hours)
@@ -87,3 +95,12 @@ def test_the_page_costs_the_same_when_the_tables_have_grown(om, network):
     older = om.get(f"/console/chargers/{row.pk}/history/?before={page.context['older']}")
     assert len(older.context["faults"]) == 50
     assert om.get(f"/console/chargers/{row.pk}/history/?before=x&days=999").status_code == 200
+
+
+def test_a_charger_that_is_new_is_not_blamed_for_the_days_before(om, network):
+    from csms.models import ChargePoint
+
+    ChargePoint.objects.update(created_at=clock.now() - timedelta(hours=2))
+    connected(network.kaveri_charger, 1, 1)
+    page = om.get(f"/console/chargers/{network.kaveri_charger.pk}/history/").content.decode()
+    assert "50.0 % of the time" in page and "Set up 2 h ago" in page
