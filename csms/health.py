@@ -10,20 +10,15 @@ from csms.models import Alert, ChargePoint, ChargerError, ChargingSession, Conne
 # A socket's close code in words (RFC 6455 §7.4.1); what is not here is shown as its number.
 CLOSE_CODES = {
     1000: "closed normally",
-    1001: "the other side went away",
+    1001: "it went away, or was silent for too long",
     1002: "protocol error",
     1003: "unreadable data",
     1006: "the line broke",
     1008: "refused by a rule",
     1009: "a message was too large",
-    1011: "an error on our side",
+    1011: "our database was away, or an error of ours",
     1012: "our server restarted",
-    # Ours, sent for the protocol's own, which an application may not send (csms/consumers.py: close_for).
-    4001: "we heard nothing for too long",
-    4002: "no common sub-protocol",
-    4009: "a message was too large",
-    4011: "our database was away",
-    4013: "it sent too much at once, or does not read",
+    1013: "it does not read what we send",
 }
 
 

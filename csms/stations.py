@@ -13,7 +13,7 @@ from django.db.models import F, QuerySet
 
 from accounts import audit
 from accounts.models import Company
-from csms import credentials, faults, live, sessions
+from csms import credentials, faults, lines, live, sessions
 from csms import firmware as updates
 from csms.events import Booted, StatusReported
 from csms.metering import Place
@@ -355,6 +355,7 @@ def silent_due(now: datetime, limit: int) -> int:
 
     done = each(rows, let_go, "charge point")
     Connection.objects.filter(closed_at__isnull=True, lease_until__lt=now).update(closed_at=now, close_reason="lease ran out")
+    lines.calm(now)
     return done
 
 
