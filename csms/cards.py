@@ -4,6 +4,7 @@ Every deed is put on record, by its fields and never by a tag's number, and loca
 """
 
 from collections.abc import Iterable
+
 from django.db import transaction
 from django.db.models import QuerySet
 
