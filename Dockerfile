@@ -12,7 +12,8 @@ RUN /venv/bin/python -m compileall -q accounts billing csms franchise voltaro &&
 
 FROM python:3.13-slim
 RUN apt-get update && apt-get install -y --no-install-recommends tini && rm -rf /var/lib/apt/lists/* \
- && useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin voltaro
+ && useradd --system --uid 10001 --home-dir /app --shell /usr/sbin/nologin voltaro \
+ && install -d -o voltaro -m 700 /var/lib/voltaro/files
 COPY --from=build /venv /venv
 COPY --from=build /app /app
 WORKDIR /app

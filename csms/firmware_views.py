@@ -89,6 +89,15 @@ class UpdateForm(forms.Form):
     )
 
 
+class ImageUpdateForm(UpdateForm):
+    """When, and how, for one image: without a signature nothing is signed."""
+
+    def __init__(self, image: FirmwareImage, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if not image.signature:
+            del self.fields["signed"], self.fields["install_at"]
+
+
 class ChargerForm(UpdateForm):
     """Which image, for one charger."""
 
@@ -146,13 +155,13 @@ def firmware_image(request: HttpRequest, pk: int) -> HttpResponse:
     image = get_object_or_404(FirmwareImage, pk=pk)
     if request.method == "POST":
         return _start(request, image)
-    return _image(request, image, UpdateForm() if may_operate(request.user) else None)
+    return _image(request, image, ImageUpdateForm(image) if may_operate(request.user) else None)
 
 
 @operators_only
 def _start(request: HttpRequest, image: FirmwareImage) -> HttpResponse:
     """Ask the chosen chargers; what cannot be asked of one is said, and the others are asked."""
-    form = UpdateForm(request.POST)
+    form = ImageUpdateForm(image, request.POST)
     chosen = [int(one) for one in request.POST.getlist("charger") if one.isascii() and one.isdigit() and len(one) < 18]
     if not chosen:
         form.add_error(None, "Choose at least one charger.")
@@ -314,7 +323,17 @@ def _life(request: HttpRequest, row: FirmwareUpdate) -> dict[str, Any]:
         deed = entry.action.rpartition(".")[2]
         state = states.get(entry.after.get("state", ""), "")
         words = WORDS.get(deed, deed).format(state=state, by=row.requested_by or "nobody")
-        said = entry.after.get("said", "") if deed in ("progress", "failed", "retry") and entry.trigger == entry.after.get("said") else ""
-        told.append({"at": entry.at, "words": words, "said": said, "why": entry.after.get("error", ""), "actor": entry.actor})
+        said = entry.after.get("said", "") if entry.trigger == entry.after.get("said") else ""
+        if said.casefold() == words.replace(" ", "").casefold():
+            said = ""
+        told.append(
+            {
+                "at": entry.at,
+                "words": words,
+                "said": said,
+                "why": entry.after.get("error", ""),
+                "actor": "" if deed == "requested" else entry.actor,
+            }
+        )
     row.level = level(row)
     return {"row": row, "told": told, "may_operate": may_operate(request.user), "now": clock.now()}

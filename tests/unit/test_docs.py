@@ -84,22 +84,9 @@ def test_the_table_of_commands_names_them_all_and_no_other():
 
 def test_the_matrix_of_ocpp_says_what_is_handled():
     shown = {bare(action)[0]: (way, state) for action, way, state, _ in rows("README.md", "| action | way | today | notes |")}
-    assert set(shown) == actions("1.6") - {"LogStatusNotification", "SecurityEventNotification", "SignCertificate"} - _SECURITY
+    assert set(shown) == actions("1.6")
     handled = {name for name, (way, state) in shown.items() if way == "charger to us" and state == "handled"}
     assert handled == {name for name in ROUTES["1.6"]}
-
-
-# The security extension's actions, which the library knows too: one row of words in the README.
-_SECURITY = {
-    "CertificateSigned",
-    "DeleteCertificate",
-    "ExtendedTriggerMessage",
-    "GetInstalledCertificateIds",
-    "GetLog",
-    "InstallCertificate",
-    "SignedFirmwareStatusNotification",
-    "SignedUpdateFirmware",
-}
 
 
 def test_the_addresses_lead_somewhere():
