@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from csms import signal_quality
+from csms import resume, signal_quality
 from csms.events import DataSent
 from csms.rules.habits import Habits
 
@@ -35,15 +35,21 @@ def _signal(charge_point_pk: int, data: Any, now: datetime) -> Answer:
     return Answer("Rejected", note=refused) if refused else ACCEPTED
 
 
+def _last_meter_value(charge_point_pk: int, data: Any, now: datetime) -> Answer:
+    told, refused = resume.last_meter_value(charge_point_pk, data, now)
+    return Answer("Rejected", note=refused) if told is None else Answer("Accepted", told)
+
+
 def _kept(charge_point_pk: int, data: Any, now: datetime) -> Answer:
     """Of interest to people only: it stands in the message log."""
     return ACCEPTED
 
 
+_OURS: dict[str, Deed] = {"signalquality": _signal, "getlastmetervalue": _last_meter_value, "stopdetail": _kept}
 # Vendor (lower case) -> message (lower case; "" is any) -> what becomes of it.
 KNOWN: dict[str, dict[str, Deed]] = {
-    "voltaro": {"signalquality": _signal, "stopdetail": _kept},
-    "voltlync": {"signalquality": _signal, "stopdetail": _kept},
+    "voltaro": _OURS,
+    "voltlync": _OURS,
     "en+": {"": _kept},
     "rivotmotors": {"vehicleinfo": _kept, "sessionsummary": _kept},
     "com.wallbox": {"": _kept},

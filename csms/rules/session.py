@@ -116,6 +116,11 @@ class Lost:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """The charger asks where this session stood, to go on with it (the GetLastMeterValue convention)."""
+
+
+@dataclass(frozen=True)
 class ConnectorSaid:
     """The connector's status while a session is open on it. `socket`: an outlet that shows Available while a car draws power."""
 
@@ -128,7 +133,7 @@ class TimePassed:
     """Nobody said anything; the clock did."""
 
 
-Event = Measured | Stopped | Lost | ConnectorSaid | TimePassed
+Event = Measured | Stopped | Lost | Asked | ConnectorSaid | TimePassed
 
 # What a connector says when nothing can be flowing through it, and what it says when something may.
 IDLE = frozenset({"Available", "Faulted", "Unavailable", "Reserved"})
@@ -143,7 +148,9 @@ def step(session: Session, event: Event, now: datetime, limits: Limits = Limits(
         case Stopped():
             return _stopped(session, event, now)
         case Lost():
-            return _lost(session, now, limits)
+            return _lost(session, event, now, limits)
+        case Asked():
+            return _asked(session, now, limits)
         case ConnectorSaid():
             return _connector_said(session, event, now, limits)
         case TimePassed():
@@ -153,9 +160,9 @@ def step(session: Session, event: Event, now: datetime, limits: Limits = Limits(
 def _measured(session: Session, event: Measured, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
     if not session.live:
         return session, Verdict.LATE
-    gap_s = (now - session.last_activity_at).total_seconds()
-    if session.state == State.SUSPENDED and gap_s > limits.max_resume_gap_s:
+    if _stale(session, now, limits):
         return _end(session, now, "STALE_RECONNECT", inferred=True), Verdict.STALE_RECONNECT
+    gap_s = (now - session.last_activity_at).total_seconds()
     elapsed_s = _elapsed_s(session, event.at, now)
     register_wh, counts = _register(session, event)
     meter, said = meters.advance(session.meter, register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
@@ -242,9 +249,42 @@ def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, 
     return _end(ended, now, event.reason, reason_raw=event.reason_raw, at=event.at, inferred=event.inferred), Verdict.ENDED
 
 
-def _lost(session: Session, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
+def _stale(session: Session, now: datetime, limits: Limits) -> bool:
+    """Whether too much time has passed since it was last heard of to go on with it: asked at each of the points where it may resume."""
+    gap_s = (now - session.last_activity_at).total_seconds()
+    return session.state == State.SUSPENDED and gap_s > limits.max_resume_gap_s
+
+
+def _asked(session: Session, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
     if not session.live:
         return session, Verdict.ALREADY_ENDED
+    if _stale(session, now, limits):
+        return _end(session, now, "STALE_RECONNECT", inferred=True), Verdict.STALE_RECONNECT
+    if session.state != State.SUSPENDED:
+        return session, Verdict.NOT_YET
+    return _resumed(session, now, limits), Verdict.RESUMED
+
+
+def _resumed(session: Session, now: datetime, limits: Limits) -> Session:
+    """Running again, by somebody's word rather than by a reading."""
+    resumed = replace(
+        session,
+        state=State.RUNNING,
+        suspended_at=None,
+        idle_status="",
+        idle_since=None,
+        resumed_at=now,
+        resume_count=session.resume_count + 1,
+        last_activity_at=now,
+    )
+    return replace(resumed, stop_due_at=stop_due_at(resumed, now, limits))
+
+
+def _lost(session: Session, event: Lost, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
+    if not session.live:
+        return session, Verdict.ALREADY_ENDED
+    if event.why == "booted" and _stale(session, now, limits):
+        return _end(session, now, "STALE_RECONNECT", inferred=True), Verdict.STALE_RECONNECT
     if session.state == State.SUSPENDED:
         return session, Verdict.ALREADY_SUSPENDED
     count = session.disconnects_without_progress + 1
@@ -265,11 +305,7 @@ def _connector_said(session: Session, event: ConnectorSaid, now: datetime, limit
         return session, Verdict.ALREADY_ENDED
     if event.status in ACTIVE:
         if session.state == State.SUSPENDED and session.idle_status:
-            resumed = replace(
-                session, state=State.RUNNING, suspended_at=None, idle_status="", resumed_at=now, resume_count=session.resume_count + 1
-            )
-            resumed = replace(resumed, idle_since=None, last_activity_at=now)
-            return replace(resumed, stop_due_at=stop_due_at(resumed, now, limits)), Verdict.RESUMED
+            return _resumed(session, now, limits), Verdict.RESUMED
         return (replace(session, idle_since=None) if session.idle_since else session), Verdict.NOT_YET
     if event.status not in IDLE:
         return session, Verdict.NOT_YET

@@ -286,3 +286,27 @@ def test_other_statuses_change_nothing():
     for status in ("Preparing", "Finishing", "Unknown", ""):
         same, verdict = rule.step(a_session(), rule.ConnectorSaid(status), NOON)
         assert (verdict, same) == (rule.Verdict.NOT_YET, a_session())
+
+
+# -- where a session may resume, and when it is too late -----------------------------------------------------------------
+def test_a_charger_that_asks_where_it_stood_goes_on():
+    suspended = a_session(State.SUSPENDED, suspended_at=NOON, resume_count=1)
+    resumed, verdict = step(suspended, rule.Asked(), after(60), LIMITS)
+    assert (verdict, resumed.state, resumed.resume_count, resumed.suspended_at) == (Verdict.RESUMED, State.RUNNING, 2, None)
+    same, verdict = step(a_session(), rule.Asked(), after(60), LIMITS)
+    assert (verdict, same) == (Verdict.NOT_YET, a_session())
+
+
+@pytest.mark.parametrize("event", [rule.Asked(), Measured(register_wh=10_100), Lost("booted")])
+def test_at_every_point_of_resuming_900_seconds_are_enough_and_901_too_many(event):
+    suspended = a_session(State.SUSPENDED, suspended_at=NOON)
+    kept, _ = step(suspended, event, after(900), LIMITS)
+    assert kept.live
+    ended, verdict = step(suspended, event, after(901), LIMITS)
+    assert (verdict, ended.stop_reason, "inferred" in ended.flags) == (Verdict.STALE_RECONNECT, "STALE_RECONNECT", True)
+
+
+def test_a_line_that_is_lost_again_is_no_point_of_resuming():
+    suspended = a_session(State.SUSPENDED, suspended_at=NOON)
+    same, verdict = step(suspended, Lost("disconnected"), after(5000), LIMITS)
+    assert (verdict, same) == (Verdict.ALREADY_SUSPENDED, suspended)
