@@ -242,7 +242,7 @@ def to_time_out(now: datetime) -> QuerySet[FirmwareUpdate]:
 
 
 def timeout_due(now: datetime, limit: int) -> int:
-    """Give up, ask again, or ask for a boot: whatever the rule says of each update whose time has come."""
+    """Give up, or ask again: whatever the rule says of each update whose time has come."""
 
     def time_out(pk: int) -> bool:
         return _step(pk, rule.TimePassed(), now, trigger="time") is not Verdict.NOT_YET
@@ -257,7 +257,7 @@ def _step(pk: int, event: Event, now: datetime, *, trigger: str = "") -> Verdict
         # A command's row before its update's: that is how the answer to it comes, too.
         Command.objects.select_for_update(no_key=True).filter(pk=command_pk).first()
         row = FirmwareUpdate.objects.select_for_update(no_key=True, of=("self",)).select_related("image", "charge_point").get(pk=pk)
-        before = _snapshot(row, event)
+        before = _snapshot(row)
         after, verdict = rule.step(before, event, now)
         if after == before:
             if verdict is Verdict.ASK_AGAIN:
@@ -277,7 +277,7 @@ def _step(pk: int, event: Event, now: datetime, *, trigger: str = "") -> Verdict
         return verdict
 
 
-def _snapshot(row: FirmwareUpdate, event: Event) -> Update:
+def _snapshot(row: FirmwareUpdate) -> Update:
     return Update(
         state=row.state,
         wanted=row.image.version,
@@ -291,7 +291,6 @@ def _snapshot(row: FirmwareUpdate, event: Event) -> Update:
         next_try_at=row.next_try_at,
         deadline_at=row.deadline_at,
         finished_at=row.finished_at,
-        verified=isinstance(event, rule.TimePassed) and Command.objects.filter(dedupe_key=_verify_key(row)).exists(),
     )
 
 
@@ -305,19 +304,9 @@ def _lost(row: FirmwareUpdate, now: datetime) -> None:
     alerts.raise_alert(row.charge_point_id, ALERT, detail, now)
 
 
-def _verify(row: FirmwareUpdate, now: datetime) -> None:
-    told = {"requestedMessage": "BootNotification"}
-    commands.request(row.charge_point, "TriggerMessage", told, trigger="firmware", dedupe_key=_verify_key(row), background=True)
-
-
-def _verify_key(row: FirmwareUpdate) -> str:
-    return f"firmware-boot:{row.pk}"
-
-
 CHANGES = {Verdict.PROGRESS, Verdict.INSTALLED, Verdict.FAILED, Verdict.RETRY, Verdict.ROLLED_BACK}
 DEEDS: dict[Verdict, Callable[[FirmwareUpdate, datetime], None]] = {
     Verdict.INSTALLED: _installed,
     Verdict.FAILED: _lost,
     Verdict.ROLLED_BACK: _lost,
-    Verdict.VERIFY: _verify,
 }

@@ -221,16 +221,17 @@ def test_a_charger_that_never_comes_is_asked_again_and_in_the_end_no_more(charge
     assert now(row).finished_at and row.attempts == 4
 
 
-def test_it_said_installed_and_a_boot_is_asked_for(charger, image):
+def test_it_said_installed_and_its_boot_is_waited_for(charger, image):
+    """An accepted charger is never asked to boot (errata 3.40)."""
     row = firmware.update(charger.row, image, by="om")
     asked(charger)
     say(charger, "Downloaded", "Installed")
-    clock.shift(901)
+    clock.shift(1501)
     assert firmware.timeout_due(clock.now(), 10) == 1
-    payload = asked(charger, {"status": "Accepted"}, "TriggerMessage")
-    assert payload == {"requestedMessage": "BootNotification"}
-    charger.boot()
-    assert now(row).state == "rolled_back"
+    assert now(row).state == "expired"
+    assert not Command.objects.filter(action="TriggerMessage").exists()
+    charger.boot(firmwareVersion="2.0")
+    assert now(row).state == "installed"
 
 
 def test_one_update_is_open_per_charger(charger, image, network):
