@@ -15,7 +15,7 @@ from accounts.models import Company
 from accounts.roles import companies_of, sees_everything
 from billing import webhooks
 from billing.models import Difference, QRPayment, Refund, WebhookEvent
-from csms.models import ChargePoint, ChargerError, ChargingSession, Command, Connector, SessionState
+from csms.models import Alert, ChargePoint, ChargerError, ChargingSession, Command, Connector, SessionState
 from franchise.models import CommissionLedgerEntry, Payout
 from voltaro import clock
 
@@ -160,6 +160,7 @@ def _stuck(user: Any, now: datetime) -> list[Stuck]:
         Stuck(
             "Chargers silent", mine(ChargePoint).filter(online=True, last_seen__lt=stale).count(), reverse("csms:chargers") + "?show=silent"
         ),
+        Stuck("Alerts about chargers", mine(Alert).filter(cleared_at__isnull=True).count(), rows("csms_alert", "open=yes"), True),
         Stuck("Open faults", mine(ChargerError).filter(resolved_at__isnull=True).count(), rows("csms_chargererror", "open=yes")),
         Stuck(
             "Commands without an answer",
