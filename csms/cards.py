@@ -32,7 +32,7 @@ def keep(row: IdTag, *, trigger: str = "console") -> IdTag:
         row.save(update_fields=changed)
     else:
         row.save(force_insert=True)
-    audit.record("tag.changed" if before else "tag.added", row, trigger=trigger, after={"fields": changed})
+    audit.record("tag.changed" if before else "tag.added", row, trigger=trigger, after={"fields": changed} if before else {})
     local_lists.tags_changed({row.company_id, before.company_id} if before else {row.company_id})
     return row
 
