@@ -3,6 +3,7 @@
 import pytest
 
 from tests import factories
+from tests.tables import pytest_addoption, pytest_runtest_makereport, pytest_sessionfinish  # noqa: F401 --write-table
 from voltaro import clock
 
 

@@ -1,11 +1,10 @@
 """The conformance cases: real sockets to a running server, whose clock can be moved forward, and its workers called by hand.
 
 Every test bears the code of its case (C18, T03 ...) and, where there is one, the number of the OCA's test case (TC_003).
-`bin/test tests/conformance --write-table` writes docs/conformance.md from what passed.
+`bin/test tests/conformance --write-table` writes docs/conformance.md from what passed (tests/tables.py).
 """
 
 import contextlib
-import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,13 +17,12 @@ from csms import commands, credentials, stations
 from csms.models import ChargePoint, ChargingSession, Command, Connection, IdTag, OcppMessage
 from tests.factories import make_network
 from tests.nginx import PROXY
-from tests.server import ROOT, Server, serving
+from tests.server import Server, serving
 from tests.simulate_client import ChargerClient
 from voltaro import clock
 from voltaro.celery import WORKERS
 
 KEY = "0123456789abcdef0123456789abcdef01234567"
-TABLE = ROOT / "docs/conformance.md"
 
 
 class World:
@@ -164,50 +162,3 @@ def world(served: World, transactional_db, monkeypatch) -> Iterator[World]:
 def charger(world: World) -> ChargerClient:
     """Kaveri's charger VLT-0001, accepted, its one connector Available."""
     return world.connect()
-
-
-# -- the table ---------------------------------------------------------------------------------------------------------
-_NAME = re.compile(r"test_(?:TC_(\d+(?:_\d+)*)_)?([A-Z]\d\d)_")
-_results: dict[str, tuple[str, str, str]] = {}  # code: (TC, what, result)
-
-
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--write-table", action="store_true", help="write docs/conformance.md from what passed")
-
-
-@pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo) -> Iterator[None]:
-    outcome = yield
-    report = outcome.get_result()
-    found = _NAME.match(item.name)
-    if not found or (report.when != "call" and not report.failed and not report.skipped):
-        return
-    said = (getattr(item, "function", None).__doc__ or "").strip().splitlines()
-    words = said[0] if said else item.name.split("[")[0].removeprefix("test_").split("_", 1)[1].replace("_", " ")
-    result = {"passed": "passes", "failed": "**fails**", "skipped": "skipped"}[report.outcome]
-    before = _results.get(found[2])
-    if before is None or before[2] == "passes":
-        tc = "TC_" + found[1] if found[1] else ""
-        _results[found[2]] = (tc or (before[0] if before else ""), before[1] if before else words, result)
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    if session.config.getoption("--write-table") and _results:
-        TABLE.write_text(table(_results))
-
-
-def table(results: dict[str, tuple[str, str, str]]) -> str:
-    passed = sum(result == "passes" for *_, result in results.values())
-    lines = [
-        "# Conformance",
-        "",
-        "What a central system must do for OCPP 1.6J chargers, case by case, over real sockets against a running server. Written by",
-        "`bin/test tests/conformance --write-table` from what passed; a test is found by its code (`tests/conformance/`).",
-        "",
-        f"{passed} of {len(results)} cases pass.",
-        "",
-        "| case | OCA test case | what | result |",
-        "| --- | --- | --- | --- |",
-    ]
-    lines += [f"| {code} | {tc} | {what} | {result} |" for code, (tc, what, result) in sorted(results.items())]
-    return "\n".join(lines) + "\n"
