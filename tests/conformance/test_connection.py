@@ -202,7 +202,7 @@ def test_C21_a_charger_that_must_not_be_pinged(world):
 
 # -- many --------------------------------------------------------------------------------------------------------------
 def test_C22_a_server_that_is_ended_sends_its_chargers_to_another(world, tmp_path):
-    """SIGTERM under 100 chargers that are being metered: all are closed with 1012, come to the other server, and nothing acknowledged is lost."""
+    """SIGTERM under 100 chargers being metered: all are closed with 1012 and go to the other server; nothing acknowledged is lost."""
     names = fleet(world, MOVED)
     world.card("CARD1", concurrent=True)
     with serving(tmp_path, alone=False) as leaving:
@@ -246,7 +246,7 @@ async def _metered_until_it_ends(leaving, names, elsewhere):
 
 
 def test_C43_a_fleet_that_comes_back_at_once(world):
-    """300 chargers within a moment: all are let in, 99 of 100 boots answered within 5 s; what we ask of them by ourselves comes later, spread."""
+    """300 chargers at once: all are let in, 99 % of boots answered within 5 s; what we ask by ourselves comes later, spread."""
     names = fleet(world, STORM)
     took, asked = asyncio.run(_storm(world.server.url, names))
     assert len(took) == STORM

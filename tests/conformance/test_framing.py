@@ -54,7 +54,7 @@ def test_C24_json_that_cannot_be_read(world, charger):
     charger.send("[2,torn,Heartbeat,}]")
     assert failed(charger, "-1").code == "FormationViolation"
     assert alive(charger)
-    assert [one.text for one in world.frames(world.network.kaveri_charger, direction="IN") if "torn" in one.text][0] == torn
+    assert next(one.text for one in world.frames(world.network.kaveri_charger, direction="IN") if "torn" in one.text) == torn
 
 
 def test_C25_an_unknown_action_is_not_implemented(charger):
