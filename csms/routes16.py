@@ -120,6 +120,7 @@ def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any],
 def _authorize(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
     if (told := _told_just_now(context, said.tag, now)) is not None:
         return ocpp16.write_authorize(told.status, told.parent), "asked a moment ago: the same answer"
+    tags.wait_shortly()
     judged = tags.authorize(said.tag, context.charge_point_pk, now, context.habits)
     tags.remember(context.charge_point_pk, said.tag, judged, now)
     tags.refused(judged, said.tag, context.charge_point_pk, now)
