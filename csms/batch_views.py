@@ -160,7 +160,7 @@ def batch_list(request: HttpRequest) -> HttpResponse:
         states.setdefault(batch, {})[state] = number
     for one in found:
         one.states = _in_order(states.get(one.pk, {}))
-        one.label = calls.CALLS[one.action].label if one.action in calls.CALLS else one.action
+        one.label = calls.CALLS[one.action].label
     return _page(request, "csms/batches.html", title="Batches", rows=found, page=page, may_operate=may_operate(request.user))
 
 
@@ -205,7 +205,7 @@ def _facts(request: HttpRequest, row: CommandBatch) -> dict[str, Any]:
     still = {CommandState.QUEUED, CommandState.SENT, *commands.AWAITED} & set(states)
     return {
         "batch": row,
-        "label": calls.CALLS[row.action].label if row.action in calls.CALLS else row.action,
+        "label": calls.CALLS[row.action].label,
         "lines": lines,
         "refused": [(one, row.refused[str(one.pk)]) for one in refused.order_by(F("cp_id"))],
         "states": _in_order(states),

@@ -131,7 +131,7 @@ def command(request: HttpRequest, pk: int) -> HttpResponse:
     """One command from the asking to its effect; follows it live."""
     facts = _facts(request, _visible(request, pk))
     row = facts["command"]
-    return _page(request, "csms/command.html", title=f"{row.action}: {row.charge_point.cp_id}", **facts)
+    return _page(request, "csms/command.html", title=f"{calls.CALLS[row.action].label}: {row.charge_point.cp_id}", **facts)
 
 
 @require_safe
@@ -192,7 +192,7 @@ def _facts(request: HttpRequest, row: Command) -> dict[str, Any]:
     return {
         "command": row,
         "charge_point": row.charge_point,
-        "call": calls.CALLS.get(row.action),
+        "call": calls.CALLS[row.action],
         "words": STATES[CommandState(row.state)],
         "away": calls.reachable(row.charge_point) if row.state == CommandState.QUEUED else "",
         "life": _life(row, now),
@@ -204,7 +204,7 @@ def _facts(request: HttpRequest, row: Command) -> dict[str, Any]:
         "repeatable": repeatable(row),
         "key": str(uuid.uuid4()),
         "codes": list(Connector.objects.filter(charge_point=row.charge_point.cp_id).values_list("code", flat=True)),
-        "own_page": own_page(row.charge_point, row.action) if row.action in calls.CALLS else "",
+        "own_page": own_page(row.charge_point, row.action),
     }
 
 

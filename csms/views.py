@@ -91,7 +91,7 @@ def charger(request: HttpRequest, pk: int) -> HttpResponse:
     """One charger: identity, health, connectors, the running session, frames, commands, faults; updates by itself."""
     charge_point = _charge_point(request, pk)
     context = _charger_facts(request, charge_point)
-    return _page(request, "csms/charger.html", title=charge_point.cp_id, often=calls.often(), groups=calls.groups(), **context)
+    return _page(request, "csms/charger.html", title=charge_point.cp_id, often=calls.OFTEN, groups=calls.groups(), **context)
 
 
 @require_safe

@@ -12,7 +12,7 @@ from django.db import connection
 
 from billing import razorpay
 from billing.models import QRCode
-from csms import entrance, stations
+from csms import calls, entrance, stations
 from csms.models import ChargePoint, Command, CommandState, Connector
 from franchise.models import Ownership
 from voltaro import clock
@@ -190,6 +190,10 @@ def test_a_charger_that_is_not_there_is_told_after_the_wait(network):
         (["VLT-0001", "../Reset"], "has no call"),
         (["VLT-0001", "Reset"], "'type' is a required property"),
         (["VLT-0001", "Reset", "type=Soft", "now"], "'now' is not key=value"),
+        (["VLT-0001"], "Say which charger and which call"),
+        (["VLT-0001", "UnlockConnector", "connectorId=9"], "has no connector 9: it has 1"),
+        (["VLT-0001", "ChangeConfiguration", "key=AuthorizationKey", "value=0123456789abcdef"], "New key"),
+        (["--describe", "Fly"], "has no call Fly"),
         (["VLT-0001", "UnlockConnector", "connectorId=one"], "not of type 'integer'"),
         (["VLT-0001", "ClearCache", "--wait", "0"], "above 0"),
     ],
@@ -199,3 +203,24 @@ def test_what_cannot_be_sent_is_refused_and_not_sent(network, arguments, complai
         call_command("ocpp", *arguments)
     assert complaint in str(refusal.value) and refusal.value.returncode == 1
     assert not Command.objects.exists()
+
+
+def test_the_calls_and_their_fields_are_told(capsys):
+    call_command("ocpp", "--list")
+    said = capsys.readouterr().out
+    assert all(action in said for action in calls.CALLS)
+    call_command("ocpp", "--describe", "Reset")
+    assert "type: Soft|Hard" in capsys.readouterr().out
+    for action in calls.CALLS:
+        call_command("ocpp", "--describe", action, "--json")
+        facts = json.loads(capsys.readouterr().out)
+        assert {one["name"] for one in facts["fields"] if one["required"]} == calls.required(action)
+    call_command("ocpp", "--describe", "ClearCache")
+    assert "It has no fields." in capsys.readouterr().out
+
+
+def test_asked_again_under_one_key_it_is_one_command(network, capsys):
+    for _ in range(2):
+        with pytest.raises(CommandError, match="not connected"):
+            call_command("ocpp", "VLT-0001", "ClearCache", "--wait", "0.2", "--key", "night")
+    assert Command.objects.count() == 1
