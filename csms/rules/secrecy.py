@@ -13,7 +13,8 @@ _WORDS = ("authorizationkey", "authkey", "presharedkey", "privatekey", "apikey",
 # A frame without any of these (the last: a letter may be written as an escape) has none of them: that is most frames.
 _HINTS = (b"key", b"pass", b"secret", b"pin", b"\\u00")
 _NOT_LETTERS = re.compile(r"[^a-z0-9]")
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|$)', re.DOTALL)
+# It always ends, at the latest with the frame: else every quote of a hostile one would be tried again, for minutes.
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _NAMED = {"key", "name", "variable", "id", "messageid"}
 _VALUED = {"value", "attributevalue", "data"}
 # What may be seen of a frame that could not be read and names a secret.
