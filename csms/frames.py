@@ -120,7 +120,7 @@ def read(raw: bytes) -> Frame | Unreadable:
     if isinstance(data[0], str):
         notes.append("message type was a string")
     ident = data[1]
-    if isinstance(ident, (dict, list, float)) or (isinstance(ident, str) and len(ident) > 255):
+    if isinstance(ident, (dict, list, float)) or (isinstance(ident, str) and _too_long(ident)):
         return Unreadable("message id is not a string", "FormationViolation" if kind == CALL else None)
     if kind == CALL:
         return _call(data, ident, notes)
@@ -214,6 +214,11 @@ def _too_deep(text: str) -> bool:
         elif char in "]}":
             depth -= 1
     return False
+
+
+def _too_long(ident: str) -> bool:
+    """Whether an id is longer than any charger's; it is echoed, and as JSON one character may be twelve."""
+    return len(ident) > 255 or (not ident.isascii() and len(json.dumps(ident)) > 1600)
 
 
 def _bounded_int(text: str) -> int | None:
