@@ -76,14 +76,7 @@ def cancel(row: FirmwareUpdate, *, by: str) -> bool:
 
     False when it was over already.
     """
-    now = clock.now()
-    with transaction.atomic():
-        verdict = _step(row.pk, rule.Cancelled(by), now)
-        if verdict is Verdict.CANCELLED and row.command_id:
-            Command.objects.filter(pk=row.command_id, state=CommandState.QUEUED).update(
-                state=CommandState.EXPIRED, settled_at=now, note="Cancelled before it was sent."
-            )
-    return verdict is Verdict.CANCELLED
+    return _step(row.pk, rule.Cancelled(by), clock.now()) is Verdict.CANCELLED
 
 
 def unfit(charge_point: ChargePoint, image: FirmwareImage) -> str:
@@ -272,6 +265,11 @@ def _step(pk: int, event: Event, now: datetime, *, trigger: str = "") -> Verdict
         if verdict is not Verdict.DUPLICATE:
             seen = {"state": after.state, "said": after.said, "error": after.error, "attempts": after.attempts}
             audit.record(f"firmware.{verdict}", row, trigger=trigger, before={"state": before.state}, after=seen)
+        if verdict in OVER:
+            open_still = Command.objects.filter(pk=row.command_id, state__in=WAITING)
+            open_still.update(
+                state=CommandState.EXPIRED, settled_at=now, updated_at=now, note=f"{row.get_state_display()}. {row.error}"[:255]
+            )
         if deed := DEEDS.get(verdict):
             deed(row, now)
         return verdict
@@ -305,6 +303,9 @@ def _lost(row: FirmwareUpdate, now: datetime) -> None:
 
 
 CHANGES = {Verdict.PROGRESS, Verdict.INSTALLED, Verdict.FAILED, Verdict.RETRY, Verdict.ROLLED_BACK}
+# Nothing more comes of the command then.
+OVER = {Verdict.FAILED, Verdict.RETRY, Verdict.ROLLED_BACK, Verdict.CANCELLED}
+WAITING = (CommandState.QUEUED, CommandState.ACCEPTED, CommandState.TIMEOUT, CommandState.UNKNOWN)
 DEEDS: dict[Verdict, Callable[[FirmwareUpdate, datetime], None]] = {
     Verdict.INSTALLED: _installed,
     Verdict.FAILED: _lost,

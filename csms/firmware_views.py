@@ -331,7 +331,7 @@ def _life(request: HttpRequest, row: FirmwareUpdate) -> dict[str, Any]:
                 "at": entry.at,
                 "words": words,
                 "said": said,
-                "why": entry.after.get("error", ""),
+                "why": why if (why := entry.after.get("error", "")) != said else "",
                 "actor": "" if deed == "requested" else entry.actor,
             }
         )

@@ -121,6 +121,7 @@ def test_F03_a_failed_installation_is_the_end(charger, image):
     asked(charger)
     say(charger, "Downloaded", "Installing", "InstallationFailed")
     assert now(row).state == "installation_failed" and row.finished_at
+    assert Command.objects.get().state == "expired", "nothing more is waited for"
     assert Alert.objects.get(kind="firmware").detail.endswith("InstallationFailed")
 
 
@@ -248,6 +249,7 @@ def test_cancelled_before_it_was_sent_it_is_never_sent(charger, image):
     assert firmware.by_name(name, clock.now())
     assert firmware.cancel(row, by="om") and not firmware.cancel(row, by="om")
     assert charger.command() is None
+    assert (Command.objects.get().state, Command.objects.get().note) == ("expired", "Cancelled. Cancelled by om.")
     assert firmware.by_name(name, clock.now()) is None
     assert now(row).state == "cancelled"
     firmware.update(charger.row, image, by="om")
