@@ -30,7 +30,8 @@ def shared(base: Path) -> dict[str, str]:
     if os.environ.get("VOLTARO_ENV", "dev") == "prod":
         sys.exit("This command is for dev and test. Production runs the processes of docker-compose.yml.")
     key, _ = kept_secret(base, "secret-key", "key")
-    ours = {"VOLTARO_ENV": "dev", "SECRET_KEY": key, "MEDIA_ROOT": str(base / "files")}
+    folders = {"MEDIA_ROOT": str(base / "files"), "CHARGER_CA_DIR": str(base / "charger-ca")}
+    ours = {"VOLTARO_ENV": "dev", "SECRET_KEY": key, **folders}
     return {name: os.environ.get(name) or value for name, value in ours.items()}
 
 

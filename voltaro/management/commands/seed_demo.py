@@ -14,11 +14,12 @@ from accounts.actor import acting
 from accounts.models import Company, Membership, User
 from accounts.roles import Role
 from billing import tariffs
+from csms import authority
 from csms.models import Station
 from csms.simulator import fleet
 from franchise import franchisees
 from franchise.models import Franchisee
-from voltaro import network
+from voltaro import clock, network
 
 NETWORK = "Voltaro Networks"
 FRANCHISEES = {
@@ -72,6 +73,8 @@ class Command(BaseCommand):
                 people = _people(company, owners, password, again=asked["set_passwords"])
                 members = _chargers(owners, asked["keys_file"])
                 _tariffs(company)
+                if settings.CHARGER_CA_DIR:
+                    authority.create(clock.now())
         except ValidationError as error:
             raise CommandError(" ".join(error.messages)) from None
         facts = {"network": company.name, "people": PEOPLE, "new_people": people, "chargers": members}
