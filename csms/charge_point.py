@@ -6,6 +6,8 @@ send, and cannot store before it answers (docs/one-message.md).
 """
 
 import asyncio
+import logging
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,6 +16,14 @@ from ocpp.v16 import ChargePoint as LibraryChargePoint
 
 from csms import dispatch, threads
 from csms.context import Context, Effect, Reply
+
+log = logging.getLogger(__name__)
+
+
+def _noticed(asked: asyncio.Future[Reply | None]) -> None:
+    """Nobody may be waiting for it any more."""
+    if not asked.cancelled() and (error := asked.exception()) is not None:
+        log.warning("a message that may not wait was not answered by the database (%s)", type(error).__name__)
 
 
 class ChargePoint(LibraryChargePoint):
@@ -45,16 +55,25 @@ class ChargePoint(LibraryChargePoint):
             await self._effects(effects)
 
     async def _answer(self, raw: bytes) -> Reply | None:
-        while threads.in_trouble() and dispatch.may_not_wait(raw, self.context):
-            if (reply := dispatch.answer_away(raw, self.context)) is not None:
-                return reply
-            await asyncio.sleep(0.2)
-        try:
+        if not dispatch.may_not_wait(raw, self.context):
             return await threads.run(dispatch.answer, raw, self.context)
-        except (OperationalError, InterfaceError):
-            if (reply := dispatch.answer_away(raw, self.context)) is not None:
+        return await self._answer_soon(raw)
+
+    async def _answer_soon(self, raw: bytes) -> Reply | None:
+        """With an answer of the database when it has one in time, else from memory. What it does later goes unheard."""
+        began, asking = time.monotonic(), None
+        if not threads.in_trouble():
+            asking = asyncio.ensure_future(threads.run(dispatch.answer, raw, self.context))
+            asking.add_done_callback(_noticed)
+            await asyncio.wait({asking}, timeout=dispatch.patience_s())
+        while True:
+            if asking is not None and asking.done() and not isinstance(asking.exception(), (OperationalError, InterfaceError)):
+                return asking.result()
+            slow = asking is not None and not asking.done()
+            waited_s = time.monotonic() - began
+            if (reply := dispatch.answer_away(raw, self.context, waited_s - dispatch.SLOW_S if slow else waited_s)) is not None:
                 return reply
-            raise
+            await asyncio.sleep(0.1)
 
     async def send_next_command(self) -> bool:
         """Send the next waiting command, if this charger may be asked now; False when there was nothing to send.

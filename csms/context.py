@@ -54,8 +54,6 @@ class Context:
     budgets: Budgets = field(default_factory=Budgets)
     # When a session here last began or ended: what a tag was told before may no longer be so.
     moved_at: datetime | None = None
-    # The message that waits for a database that is away, and since when (time.monotonic).
-    held: tuple[str, float] = ("", 0.0)
 
     def may_send(self, now: datetime) -> bool:
         """Whether anything may be sent to this charger now: nothing is before the first boot, nor while its habits want quiet."""

@@ -28,6 +28,9 @@ from voltaro import clock
 
 log = logging.getLogger(__name__)
 ROUTES: dict[str, dict[str, Route]] = {"1.6": routes16.ROUTES}
+# Messages with an answer while the database is away: it has PATIENCE_S; one that is only slow, SLOW_S more, where nothing is remembered.
+_HURRIED = [f'"{action}"'.encode() for routes in ROUTES.values() for action, route in routes.items() if route.away is not None]
+PATIENCE_S, SLOW_S = 1.5, 3.0
 # How long, and how many messages long, a charger may take to say a thing again under the same id.
 REPEAT_S = 600
 REPEATS = 64
@@ -138,26 +141,31 @@ def _ask_before(route: Route, context: Context, said: Any, now: datetime) -> Non
 
 def may_not_wait(raw: bytes, context: Context) -> bool:
     """Whether this is one of the few messages with an answer while our database is away (`answer_away`, soon or at once)."""
+    if not any(name in raw[:200] for name in _HURRIED):  # nearly every frame
+        return False
     frame = frames.read(raw)
     route = None if isinstance(frame, Unreadable) or frame.type != frames.CALL else ROUTES[context.version].get(frame.action)
     return route is not None and route.away is not None and not _too_early(context, frame.action, route, clock.now())
 
 
-def answer_away(raw: bytes, context: Context) -> Reply | None:
+def patience_s() -> float:
+    """How long the database, and whoever is asked before it, may take over a message that may not wait."""
+    return PATIENCE_S + (settings.AUTHORIZER_TIMEOUT_S if settings.AUTHORIZER_URL else 0)
+
+
+def answer_away(raw: bytes, context: Context, waited_s: float = 0.0) -> Reply | None:
     """What a charger hears while our database is away, for the few messages that must not wait: from memory, without it.
 
-    None: the frame is to be held. Nothing is stored by this; never use it for a fact.
+    None: wait a little longer. Nothing is stored by this; never use it for a fact.
     """
     frame = frames.read(raw)
     if isinstance(frame, Unreadable) or not may_not_wait(raw, context):
         return None
     route = ROUTES[context.version][frame.action]
     assert route.away is not None
-    now, waits = clock.now(), time.monotonic()
-    if context.held[0] != frame.correlation_id:
-        context.held = (frame.correlation_id, waits)
+    now = clock.now()
     said = route.read(repair.repair(context.version, frame.action, frame.payload).payload, now, context.habits)
-    payload = route.away(context, said, now, waits - context.held[1])
+    payload = route.away(context, said, now, waited_s)
     if payload is None:
         return None
     note = "answered from memory: the database was away"
