@@ -6,11 +6,11 @@ an error because of our own doubts or troubles; a message that our code stumbles
 """
 
 import logging
-import time
 from datetime import datetime
 from functools import partial
 from typing import Any
 
+from django.conf import settings
 from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import audit

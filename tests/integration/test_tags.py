@@ -1,5 +1,7 @@
 """Authorization: cards, their groups, one session at a time, storms, and a database that is away. Cases by their codes."""
 
+import asyncio
+import time
 from datetime import timedelta
 
 import pytest
@@ -352,19 +354,51 @@ def test_A08_while_the_database_is_away_what_was_last_said_holds(charger, card, 
 def test_A08_a_tag_nobody_remembers_waits_a_moment_and_then_hears_the_policy(charger, settings, monkeypatch):
     away(monkeypatch)
     frame = b'[2,"a1","Authorize",{"idTag":"NEWCARD"}]'
-    at = [100.0]
-    monkeypatch.setattr("csms.dispatch.time.monotonic", lambda: at[0])
-    assert dispatch.answer_away(frame, charger.context) is None
-    at[0] += 1.6
-    assert '"Invalid"' in dispatch.answer_away(frame, charger.context).text
+    assert dispatch.answer_away(frame, charger.context, 1.4) is None
+    assert '"Invalid"' in dispatch.answer_away(frame, charger.context, 1.6).text
     settings.AUTHORIZER_FALLBACK = "Accepted"
-    assert '"Accepted"' in dispatch.answer_away(frame, charger.context).text
+    assert '"Accepted"' in dispatch.answer_away(frame, charger.context, 1.6).text
 
 
 def test_A08_no_fact_is_ever_answered_from_memory(charger):
     for frame in (b'[2,"a","StartTransaction",{"idTag":"X"}]', b'[2,"a","Heartbeat",{}]', b'[3,"a",{}]', b"noise"):
         assert not dispatch.may_not_wait(frame, charger.context)
-        assert dispatch.answer_away(frame, charger.context) is None
+        assert dispatch.answer_away(frame, charger.context, 60) is None
+
+
+class Line:
+    """Where a socket would be."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    async def send(self, text: str) -> None:
+        self.said.append(text)
+
+
+@pytest.mark.parametrize("how", ["gone", "hangs", "known to be gone"])
+async def test_A08_the_answer_comes_in_time_however_the_database_is_away(how, monkeypatch):
+    from csms import charge_point, threads
+    from csms.context import Context
+
+    async def run(*args):
+        if how == "hangs":
+            await asyncio.sleep(60)
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(threads, "run", run)
+    monkeypatch.setattr(threads, "in_trouble", lambda: how == "known to be gone")
+    line, context = Line(), Context(charge_point_pk=1, cp_id="X", epoch=1)
+    socket = charge_point.ChargePoint(context, line, sent=lambda reply: None, effects=None)
+    tags.remember(1, "CARD1", tags.TagAnswer("Accepted"), clock.now())
+    began = time.monotonic()
+    await socket.route_message(b'[2,"1","Authorize",{"idTag":"card1"}]')
+    assert time.monotonic() - began < 1.9
+    assert line.said == ['[3,"1",{"idTagInfo":{"status":"Accepted"}}]']
+    with pytest.raises(OperationalError):
+        if how == "hangs":
+            raise OperationalError
+        await socket.route_message(b'[2,"2","Heartbeat",{}]')
 
 
 def test_A08_our_own_mistake_is_answered_from_memory_too(charger, card, monkeypatch):
