@@ -36,7 +36,6 @@ WORDS = {
     "rolled_back": "Rolled back: it booted with another version",
     "failed": "{state}",
     "retry": "{state}; to be asked again",
-    "verify": "Asked for a boot, to see what is installed",
     "cancelled": "Cancelled",
 }
 
