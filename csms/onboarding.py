@@ -11,7 +11,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from accounts import audit
 from accounts.actor import acting
@@ -19,7 +19,7 @@ from accounts.models import Company
 from accounts.roles import OPERATES, companies_of, roles_of, sees_everything
 from csms import credentials, stations
 from csms.frames import clean
-from csms.models import ChargePoint, OnboardingWindow, Registration, UnknownCharger
+from csms.models import ChargePoint, OnboardingWindow, Registration, Station, UnknownCharger
 from voltaro import clock
 from voltaro.jobs import each
 
@@ -94,7 +94,7 @@ def _make(
         return False
     if ChargePoint.objects.filter(cp_id__iexact=identity).exists():  # made by another socket of it a moment ago
         return True
-    OnboardingWindow.objects.filter(pk=window.pk).update(let_in=window.let_in + 1, updated_at=now)
+    OnboardingWindow.objects.filter(pk=window.pk).update(let_in=F("let_in") + 1, updated_at=now)
     user, password = credentials.read_basic(authorization) or ("", b"")
     keyed = user.casefold() == identity.casefold() and len(password) >= SHORTEST_KEY
     charge_point = ChargePoint.objects.create(
@@ -175,14 +175,15 @@ def networks_of(user: Any) -> QuerySet[Company]:
 
 
 @transaction.atomic
-def claimed(charge_point: ChargePoint, *, identity: str) -> None:
+def claimed(charge_point: ChargePoint, *, identity: str, station: Station | None = None) -> None:
     """This charger is ours: accepted with its next boot. Its connectors are made by whoever asks (voltaro/onboarding_pages.py)."""
     row = ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point.pk)
     row.registration, row.unclaimed, row.blocked = Registration.ACCEPTED, False, False
     serial = row.reported_serial
     if serial and row.serial_number is None and not ChargePoint.objects.filter(serial_number=serial).exists():
         row.serial_number = serial
-    row.save(update_fields=["registration", "unclaimed", "blocked", "serial_number"])
+    row.station = station or row.station
+    row.save(update_fields=["registration", "unclaimed", "blocked", "serial_number", "station"])
     mine = UnknownCharger.objects.filter(identity__iexact=identity)
     mine.update(state=State.CLAIMED, charge_point=row, updated_at=clock.now())
     audit.record("onboarding.claimed", row, after={"identity": row.cp_id, "vendor": row.vendor, "model": row.model, "serial": serial})

@@ -64,7 +64,7 @@ def chargers(request: HttpRequest) -> HttpResponse:
 
 def found(user: Any, words: str) -> QuerySet:
     """The chargers this person may see that these words find, each with its state."""
-    mine = _with_state(ChargePoint.objects.visible_to(user))
+    mine = _with_state(ChargePoint.objects.visible_to(user).filter(unclaimed=False))
     if not words:
         return mine
     return mine.filter(

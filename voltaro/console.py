@@ -17,7 +17,7 @@ from billing import webhooks
 from billing.models import Difference, QRPayment, Refund, WebhookEvent
 from csms.models import Alert, ChargePoint, ChargerError, ChargingSession, Command, Connector, SessionState
 from franchise.models import CommissionLedgerEntry, Payout
-from voltaro import clock
+from voltaro import clock, onboarding_pages
 
 DAYS = 14
 # Webhooks that never became rows (billing/webhooks.py).
@@ -44,7 +44,7 @@ def environment(request: HttpRequest) -> list[str] | None:
 def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """The dashboard's numbers: a fixed number of queries, all through what this person may see."""
     now, user = clock.now(), request.user
-    chargers = ChargePoint.objects.visible_to(user).aggregate(
+    chargers = ChargePoint.objects.visible_to(user).filter(unclaimed=False).aggregate(
         all=Count("pk"),
         online=Count("pk", filter=Q(online=True)),
         faulted=Count("pk", filter=Q(Exists(Connector.objects.filter(charge_point=OuterRef("cp_id"), status="Faulted")))),
@@ -156,11 +156,16 @@ def _stuck(user: Any, now: datetime) -> list[Stuck]:
             _ignored(user),
             rows(event, "state__exact=ignored"),
         ),
-        Stuck("Chargers offline", mine(ChargePoint).filter(online=False).count(), reverse("csms:chargers") + "?show=offline"),
+        Stuck(
+            "Chargers offline",
+            mine(ChargePoint).filter(online=False, unclaimed=False).count(),
+            reverse("csms:chargers") + "?show=offline",
+        ),
         Stuck(
             "Chargers silent", mine(ChargePoint).filter(online=True, last_seen__lt=stale).count(), reverse("csms:chargers") + "?show=silent"
         ),
         Stuck("Alerts about chargers", mine(Alert).filter(cleared_at__isnull=True).count(), rows("csms_alert", "open=yes"), True),
+        Stuck("New chargers that wait to be claimed", onboarding_pages.waiting(user), reverse("onboarding")),
         Stuck("Open faults", mine(ChargerError).filter(resolved_at__isnull=True).count(), rows("csms_chargererror", "open=yes")),
         Stuck(
             "Commands without an answer",

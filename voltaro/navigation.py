@@ -18,6 +18,7 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Connectors", "power", "csms.Connector", ""),
             ("Alerts", "notification_important", "csms.Alert", "?open=yes"),
             ("Faults", "error", "csms.ChargerError", "?open=yes"),
+            ("Onboarding", "sensors", "onboarding", ""),
             ("Root certificates", "workspace_premium", "csms.RootCertificate", ""),
             ("Firmware", "system_update_alt", "csms:firmware", ""),
         ],
@@ -84,8 +85,8 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
 
 
 def _item(request: HttpRequest, title: str, icon: str, place: str, query: str) -> dict[str, Any] | None:
-    if ":" in place:
-        return {"title": title, "icon": icon, "link": reverse(place)}
+    if "." not in place:
+        return {"title": title, "icon": icon, "link": reverse(place), **_badge(request, place)}
     from django.apps import apps
     from django.contrib import admin
 
@@ -93,6 +94,14 @@ def _item(request: HttpRequest, title: str, icon: str, place: str, query: str) -
     if not admin.site.is_registered(model) or not admin.site.get_model_admin(model).has_view_permission(request):
         return None
     return {"title": title, "icon": icon, "link": reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist") + query}
+
+
+def _badge(request: HttpRequest, place: str) -> dict[str, Any]:
+    """How many wait behind this link."""
+    from voltaro import onboarding_pages
+
+    number = onboarding_pages.waiting(request.user) if place == "onboarding" else 0
+    return {"badge": number, "badge_variant": "warning"} if number else {}
 
 
 UNFOLD: dict[str, Any] = {

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from voltaro import site, trace
+from voltaro import onboarding_pages, site, trace
 
 handler400 = "voltaro.site.bad_request"
 handler403 = "voltaro.site.forbidden"
@@ -20,6 +20,13 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("voltaro.api")),
     path("console/sessions/<int:pk>/", trace.session, name="console-session"),
+    path("console/onboarding/", onboarding_pages.inbox, name="onboarding"),
+    path("console/onboarding/live/", onboarding_pages.inbox_live, name="onboarding-live"),
+    path("console/onboarding/open/", onboarding_pages.open_window, name="onboarding-open"),
+    path("console/onboarding/windows/<int:pk>/close/", onboarding_pages.close_window, name="onboarding-close"),
+    path("console/onboarding/<int:pk>/claim/", onboarding_pages.claim, name="onboarding-claim"),
+    path("console/onboarding/<int:pk>/block/", onboarding_pages.block, name="onboarding-block"),
+    path("console/onboarding/<int:pk>/forget/", onboarding_pages.forget, name="onboarding-forget"),
     path("", include("csms.urls")),
     path("", include("billing.urls")),
     path("portal/", include("franchise.urls")),
