@@ -8,7 +8,7 @@ from django.db.models import Count, Q
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_http_methods
+from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.doors import console_page, may_operate, operators_only
 from csms import local_lists
@@ -60,6 +60,19 @@ def charger_list(request: HttpRequest, pk: int) -> HttpResponse:
     charge_point = get_object_or_404(rows, pk=pk)
     if request.method == "POST":
         return _switch(request, [str(pk)], "csms:local-list", pk)
+    return _page(request, "csms/local_list.html", title=f"Local list of {charge_point.cp_id}", **_list_facts(request, charge_point))
+
+
+@require_safe
+@never_cache
+@console_page
+def charger_list_live(request: HttpRequest, pk: int) -> HttpResponse:
+    """The part of that page that changes, as a fragment."""
+    rows = ChargePoint.objects.visible_to(request.user).select_related("company", "local_list")
+    return render(request, "csms/_local_list.html", _list_facts(request, get_object_or_404(rows, pk=pk)))
+
+
+def _list_facts(request: HttpRequest, charge_point: ChargePoint) -> dict[str, Any]:
     now = clock.now()
     row = _list(charge_point)
     wanted, _, crowded = local_lists.wanted(charge_point, now)
@@ -71,10 +84,7 @@ def charger_list(request: HttpRequest, pk: int) -> HttpResponse:
     ]
     keys = ("LocalAuthListEnabled", "LocalPreAuthorize", "LocalAuthorizeOffline", "LocalAuthListMaxLength", "SendLocalListMaxLength")
     named = Q(key__in=keys) | Q(key__in=[key.lower() for key in keys])
-    return _page(
-        request,
-        "csms/local_list.html",
-        title=f"Local list of {charge_point.cp_id}",
+    return dict(
         charge_point=charge_point,
         row=row,
         tags=tags[:SHOWN],

@@ -20,7 +20,7 @@ from voltaro import clock
 
 LEVELS = {"active": "good", "requested": "warn", "used": "good", "refused": "bad", "cancelled": "", "expired": ""}
 SHOW = (("open", "Open"), ("all", "All"))
-PER_PAGE, OFFERED = 50, 100
+PER_PAGE, OFFERED, HERE = 50, 100, 10
 
 
 class ReserveForm(forms.Form):
@@ -80,8 +80,18 @@ def reserve(request: HttpRequest, pk: int) -> HttpResponse:
         charge_point=charge_point,
         form=form,
         offered=list(offered),
-        rows=_shown(request, charge_point.reservations.order_by("-id")[:10]),
+        rows=_shown(request, charge_point.reservations.order_by("-id")[:HERE]),
     )
+
+
+@require_safe
+@never_cache
+@operators_only
+def reserve_live(request: HttpRequest, pk: int) -> HttpResponse:
+    """What is kept at this charger, as a fragment."""
+    charge_point = get_object_or_404(ChargePoint.objects.visible_to(request.user), pk=pk)
+    rows = _shown(request, charge_point.reservations.order_by("-id")[:HERE])
+    return render(request, "csms/_reserve_live.html", {"rows": rows, "may_operate": True})
 
 
 @require_safe

@@ -395,10 +395,9 @@ async def test_A08_the_answer_comes_in_time_however_the_database_is_away(how, mo
     await socket.route_message(b'[2,"1","Authorize",{"idTag":"card1"}]')
     assert time.monotonic() - began < 1.9
     assert line.said == ['[3,"1",{"idTagInfo":{"status":"Accepted"}}]']
-    with pytest.raises(OperationalError):
-        if how == "hangs":
-            raise OperationalError
-        await socket.route_message(b'[2,"2","Heartbeat",{}]')
+    if how != "hangs":
+        with pytest.raises(OperationalError):  # what may wait is held
+            await socket.route_message(b'[2,"2","Heartbeat",{}]')
 
 
 def test_A08_our_own_mistake_is_answered_from_memory_too(charger, card, monkeypatch):
