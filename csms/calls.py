@@ -102,6 +102,7 @@ CALLS: dict[str, Call] = {
         "Read its configuration",
         "All keys, or those named.",
         before_accepted=True,
+        intent="csms.configuration.asked",
         answered="csms.configuration.read_answered",
         ended="csms.configuration.read_ended",
     ),

@@ -87,6 +87,14 @@ def read(charge_point: ChargePoint, habits: Habits, *, everything: bool = False,
     )
 
 
+def asked(charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> list[dict[str, Any]]:
+    """A person names keys: no more in one call than GetConfigurationMaxKeys says (§9.1), or else its habits."""
+    keys = payload.get("key") or []
+    most = ConfigurationKey.objects.filter(charge_point=charge_point, key="GetConfigurationMaxKeys").values_list("value", flat=True).first()
+    size = len(keys) if rule.number(most) else quirks.of(charge_point).configuration_chunk or len(keys)
+    return [{"key": portion} for portion in rule.chunks(keys, size, most)] or [payload]
+
+
 def read_answered(command: Command, now: datetime) -> None:
     """GetConfiguration was answered: keep it, and ask for the rest after the first keys."""
     if command.state == CommandState.ERROR or command.response is None:
