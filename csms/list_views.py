@@ -11,8 +11,9 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_safe
 
 from accounts.doors import console_page, may_operate, operators_only
-from csms import local_lists
-from csms.models import ChargePoint, Command, ConfigurationKey, LocalList
+from csms import local_lists, quirks
+from csms.models import ChargePoint, Command, ConfigurationKey, IdTag, LocalList
+from csms.rules import tag as rule
 from voltaro import clock
 
 LEVELS = {"in_step": "good", "due": "warn", "sending": "warn", "failed": "bad", "unsupported": ""}
@@ -77,18 +78,19 @@ def _list_facts(request: HttpRequest, charge_point: ChargePoint) -> dict[str, An
     row = _list(charge_point)
     wanted, _, crowded = local_lists.wanted(charge_point, now)
     held = row.sent_entries if row is not None else {}
-    full = may_operate(request.user)
+    names = sorted({*wanted, *held})
+    known = _named(request, charge_point, names[:SHOWN])
     tags = [
-        {"tag": tag if full else f"…{tag[-4:]}", "wanted": tag in wanted, "held": tag in held, "group": wanted.get(tag, held.get(tag, ""))}
-        for tag in sorted({*wanted, *held})
+        {"tag": known.get(tag, f"…{tag[-4:]}"), "wanted": tag in wanted, "held": tag in held, "group": wanted.get(tag) or held.get(tag, "")}
+        for tag in names[:SHOWN]
     ]
     keys = ("LocalAuthListEnabled", "LocalPreAuthorize", "LocalAuthorizeOffline", "LocalAuthListMaxLength", "SendLocalListMaxLength")
     named = Q(key__in=keys) | Q(key__in=[key.lower() for key in keys])
     return dict(
         charge_point=charge_point,
         row=row,
-        tags=tags[:SHOWN],
-        more=max(0, len(tags) - SHOWN),
+        tags=tags,
+        more=max(0, len(names) - SHOWN),
         n_wanted=len(wanted),
         n_held=len(held),
         crowded=crowded,
@@ -96,6 +98,16 @@ def _list_facts(request: HttpRequest, charge_point: ChargePoint) -> dict[str, An
         last=list(Command.objects.filter(charge_point=charge_point, action__in=local_lists.ACTIONS).order_by("-id")[:10]),
         now=now,
     )
+
+
+def _named(request: HttpRequest, charge_point: ChargePoint, names: list[str]) -> dict[str, str]:
+    """Of these tags, as the charger says them, those whose numbers this person may read: an operator, of their companies."""
+    if not may_operate(request.user):
+        return {}
+    form = quirks.of(charge_point).id_tag_form
+    meant = {reading: name for name in names for reading in rule.readings(name, form)}
+    mine = IdTag.objects.visible_to(request.user).filter(kind=IdTag.Kind.RFID, tag__in=list(meant))
+    return {meant[tag]: meant[tag] for tag in mine.values_list("tag", flat=True)}
 
 
 @operators_only

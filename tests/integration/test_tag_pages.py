@@ -58,9 +58,16 @@ PAGES = [
     "/console/tags/{tag}/",
     "/console/local-lists/",
     "/console/chargers/{charger}/local-list/",
+    "/console/chargers/{charger}/local-list/live/",
     "/console/reservations/",
 ]
-DEEDS = ["/console/tags/new/", "/console/tags/import/", "/console/tags.csv", "/console/chargers/{charger}/reserve/"]
+DEEDS = [
+    "/console/tags/new/",
+    "/console/tags/import/",
+    "/console/tags.csv",
+    "/console/chargers/{charger}/reserve/",
+    "/console/chargers/{charger}/reserve/live/",
+]
 
 
 @pytest.mark.parametrize("address", [*PAGES, *DEEDS])
@@ -373,6 +380,16 @@ def test_lists_are_switched_on_for_the_chosen_and_shown_wanted_and_reported(netw
     assert "switched off" in send(om, "/console/local-lists/", charger=[network.kaveri_charger.pk], deed="off")
     assert not LocalList.objects.get().enabled
     assert "Choose chargers first." in send(om, "/console/local-lists/", deed="on")
+
+
+def test_a_list_spells_out_only_the_tags_of_ones_own_companies(network, om, card):
+    card("NETWORK1")
+    card("KAVERI01", company=network.kaveri.company)
+    lata = signed_in(factories.make_user("lata", Role.OPERATOR, network.kaveri.company))
+    here = f"/console/chargers/{network.kaveri_charger.pk}/local-list/"
+    assert "NETWORK1" in page(om, here) and "KAVERI01" in page(om, here)
+    said = page(lata, here)
+    assert "KAVERI01" in said and "NETWORK1" not in said and "…ORK1" in said
 
 
 def test_try_again_switches_nothing_on(network, om):
