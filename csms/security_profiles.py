@@ -56,6 +56,8 @@ def require(charge_point: ChargePoint, target: int) -> None:
     row = _locked(charge_point)
     if target not in PROFILES or target <= row.security_profile:
         raise ValidationError(f"Its security profile is {row.security_profile} already.")
+    if target in (1, 2) and not row.credentials_hash:
+        raise ValidationError("It has no key: make one first.")
     if target > comes_as(row):
         raise ValidationError(f"It does not connect like that: {WORDS[target]}.")
     audit.record("security_profile.raised", row, before={"profile": row.security_profile}, after={"profile": target}, trigger="by hand")

@@ -18,12 +18,23 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.doors import console_page, may_operate, operators_only
 from accounts.models import AuditEntry
 from csms import alerts, certificates, pem, roots, rotation, security_profiles
-from csms.models import Alert, ChargePoint, ChargerCertificate, Connection, InstalledCertificate, RootCertificate, SecurityEvent
+from csms.models import (
+    Alert,
+    ChargePoint,
+    ChargerCertificate,
+    Command,
+    CommandState,
+    Connection,
+    InstalledCertificate,
+    RootCertificate,
+    SecurityEvent,
+)
 from csms.pem import Unusable
 from csms.rules.security import PROFILES, WORDS, may_raise
 from voltaro import clock
 
 ROWS = 10
+TRIGGERS = ("key rotation", "security profile", "certificate", "security page")
 # What a charger lacked at the door (csms/rules/security.py and csms/doors.py), for people.
 REFUSALS = {
     "wrong_key": "wrong key, or none",
@@ -174,6 +185,7 @@ def _page(request: HttpRequest, row: ChargePoint, key: str = "") -> HttpResponse
     connection = Connection.objects.filter(charge_point=row).order_by("-epoch").first()
     comes_as = (connection.security_profile or 0) if connection else 0
     operates = may_operate(request.user)
+    asked = _asked(row)
     held = list(InstalledCertificate.objects.filter(charge_point=row).order_by("type", "id")[:50])
     context = {
         "title": f"Security: {row.cp_id}",
@@ -202,6 +214,8 @@ def _page(request: HttpRequest, row: ChargePoint, key: str = "") -> HttpResponse
             for one in Alert.objects.filter(charge_point=row, cleared_at__isnull=True).order_by("-last_at")[:ROWS]
         ],
         "refused": _refused(row),
+        "asked": asked,
+        "said_none": any(one.action == "GetInstalledCertificateIds" and one.state == CommandState.EFFECTIVE for one in asked),
         "now": now,
     }
     return render(request, "csms/security.html", {**admin.site.each_context(request), **context})
@@ -216,7 +230,7 @@ def _higher(row: ChargePoint, comes_as: int, now: datetime) -> list[dict[str, An
             "profile": target,
             "words": WORDS[target],
             "why_not": may_raise(row.security_profile, target, has_key=has_key, has_certificate=has_certificate),
-            "meets": comes_as >= target,
+            "meets": comes_as >= target and (target == 3 or bool(row.credentials_hash)),
         }
         for target in PROFILES
         if target > row.security_profile
@@ -236,6 +250,12 @@ def _named(held: list[InstalledCertificate]) -> list[tuple[InstalledCertificate,
         except Unusable:
             continue
     return [(one, known.get(one.issuer_key_hash.casefold() + one.serial_number.casefold().lstrip("0"), "")) for one in held]
+
+
+def _asked(row: ChargePoint) -> list[Command]:
+    """What was asked of it here, among the newest commands."""
+    newest = Command.objects.filter(charge_point=row).order_by("-id").values("pk")[:300]
+    return list(Command.objects.filter(pk__in=newest, trigger__in=TRIGGERS).order_by("-id")[:8])
 
 
 def _refused(row: ChargePoint) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from unfold.paginator import InfinitePaginator
+from unfold.widgets import UnfoldAdminFileFieldWidget
 
 from accounts import audit
 from accounts.doors import may_operate
@@ -100,17 +101,31 @@ class ChargerCertificateAdmin(ReadOnlyAdmin):
 
 
 class RootForm(forms.ModelForm):
-    """A root as PEM: read, and refused when it is none."""
+    """A root as PEM, written or as a file: read, and refused when it is none."""
+
+    file = forms.FileField(label="or its file", required=False, widget=UnfoldAdminFileFieldWidget, help_text="PEM, .crt or .pem")
 
     class Meta:
         model = RootCertificate
         fields = ["name", "type", "pem"]
+        labels = {"pem": "Certificate (PEM)"}
 
-    def clean_pem(self) -> str:
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["pem"].required = False
+
+    def clean(self) -> dict[str, Any]:
+        said = super().clean()
+        if said.get("file"):
+            said["pem"] = said["file"].read(pem.MAX_CHARACTERS + 1).decode("ascii", "replace")
         try:
-            self.paper = pem.read_certificate(self.cleaned_data["pem"])
-        except Unusable as error:
-            raise ValidationError(str(error)) from None
+            said["pem"] = self._read(said.get("pem", ""))
+        except (Unusable, ValidationError) as error:
+            self.add_error("pem", str(error) if isinstance(error, Unusable) else error)
+        return said
+
+    def _read(self, text: str) -> str:
+        self.paper = pem.read_certificate(text)
         if not self.paper.is_authority:
             raise ValidationError("This certificate is no authority's: it signs nobody.")
         if len(self.paper.pem) > roots.LONGEST:
@@ -131,7 +146,7 @@ class RootCertificateAdmin(ScopedAdmin):
     form = RootForm
     list_display = ["name", "type", "fingerprint", "not_after"]
     search_fields = ["name", "sha256"]
-    fields = ["name", "type", "pem", "sha256", "not_after"]
+    fields = ["name", "type", "pem", "file", "sha256", "not_after"]
     readonly_fields = ["sha256", "not_after"]
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:

@@ -4,6 +4,7 @@ import re
 
 import pytest
 from django.core.cache import cache
+from django.core.files.uploadedfile import SimpleUploadedFile
 
 from accounts.models import AuditEntry
 from csms import alerts, doors, rotation, security_events
@@ -94,7 +95,7 @@ def test_om_raises_requires_and_lowers_the_profile(om, charger, page):
     assert "never lowered" in do(om, page, "raise", profile="1")
     assert "Say why" in do(om, page, "lower", profile="1", reason="  ")
     said = do(om, page, "lower", profile="0", reason="on the bench")
-    assert "anybody can be this charger" in said and "on the bench" in said
+    assert "Anybody can be this charger" in said and "on the bench" in said
     assert charger.comes() == ""
     for nonsense in ("", "7", "-1", "x" * 99, "²"):
         assert "profiles 0 to 3" in do(om, page, "raise", profile=nonsense)
@@ -156,7 +157,21 @@ def test_a_leaf_is_no_root_and_one_root_is_kept_once(om, db):
     fields = {"name": "x", "type": "ManufacturerRootCertificate"}
     assert "no authority" in text(om.post("/admin/csms/rootcertificate/add/", {**fields, "pem": leaf}))
     assert om.post("/admin/csms/rootcertificate/add/", {**fields, "pem": authority.pem}).status_code == 302
+    assert RootCertificate.objects.get().pem == authority.pem
     assert "here already" in text(om.post("/admin/csms/rootcertificate/add/", {**fields, "pem": authority.pem}))
+
+
+def test_a_root_may_come_as_a_file(om, db):
+    authority = Authority("From a file")
+    file = SimpleUploadedFile("root.crt", b"a comment\n" + authority.pem.encode())
+    fields = {"name": "From a file", "type": "CentralSystemRootCertificate", "pem": "", "file": file}
+    assert om.post("/admin/csms/rootcertificate/add/", fields).status_code == 302
+    assert RootCertificate.objects.get().pem == authority.pem
+    root = RootCertificate.objects.get()
+    assert om.get(f"/admin/csms/rootcertificate/{root.pk}/change/").status_code == 200
+    again = {"name": "Renamed", "type": root.type, "pem": root.pem}
+    assert om.post(f"/admin/csms/rootcertificate/{root.pk}/change/", again).status_code == 302
+    assert RootCertificate.objects.get().name == "Renamed"
 
 
 def test_who_was_refused_is_shown_with_the_reason(om, charger, page):

@@ -125,6 +125,9 @@ def test_without_a_key_it_may_come_in_and_its_old_key_is_forgotten(charger):
     assert charger.comes() == ""
     with pytest.raises(ValidationError, match="not lower"):
         security_profiles.lower(charger.row, 0, "again")
+    Connection.objects.update(security_profile=2)  # it came with its key, before that was forgotten
+    with pytest.raises(ValidationError, match="no key"):
+        security_profiles.require(charger.row, 1)
 
 
 def test_a_profile_it_meets_already_can_be_required(charger):
