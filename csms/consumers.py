@@ -25,9 +25,9 @@ from csms.rules.door import identity
 from voltaro import clock
 
 log = logging.getLogger(__name__)
-# From here on no more is read of a charger, until half of it is worked off: TCP tells it to wait.
+# From here on no more is asked for, until half of it is worked off, where the server reads only what it is asked for. daphne
+# counts for itself (voltaro/wire.py).
 INBOX_FRAMES = 100
-INBOX_BYTES = 1_000_000
 HOLD_S = 30.0
 DRAIN_S = 4.0
 SEND_S = 10.0
@@ -57,7 +57,6 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         self._line = self.scope.get("line")
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._inbox: deque[bytes | None] = deque()  # None: the statuses that were held back
-        self._inbox_bytes = 0
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
         self._ending = False
@@ -140,22 +139,19 @@ class ChargerConsumer(AsyncWebsocketConsumer):
 
     async def receive(self, text_data: str | None = None, bytes_data: bytes | None = None) -> None:
         """Queue one frame. Too large: the socket is closed. Too many: no more are read until these are worked off."""
+        raw = bytes_data if bytes_data is not None else (text_data or "").encode("utf-8", "surrogatepass")
         if self._spoken is None or self._ending:
+            self._worked_off(raw)
             return
         self.heard_s = clock.elapsed()
-        raw = bytes_data if bytes_data is not None else (text_data or "").encode("utf-8", "surrogatepass")
         if len(raw) > settings.MAX_FRAME_BYTES:
             await self.close_for("frame too large", TOO_LARGE)
             return
         self._inbox.append(raw)
-        self._inbox_bytes += len(raw)
         self._news.set()
-        if len(self._inbox) >= INBOX_FRAMES or self._inbox_bytes >= INBOX_BYTES:
+        if self._line is None and len(self._inbox) >= INBOX_FRAMES:
             self._room.clear()
-            if self._line is not None:
-                self._line.stop_reading()
-            else:  # a server that reads on only when it is asked
-                await self._room.wait()
+            await self._room.wait()
 
     async def disconnect(self, code: int) -> None:
         """Work off what was received (it is true, though nobody can be answered), then let go."""
@@ -241,9 +237,6 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                     self._news.clear()
                     await self._news.wait()
                 raw = self._inbox.popleft()
-                self._inbox_bytes -= len(raw or b"")
-                if not self._room.is_set() and len(self._inbox) <= INBOX_FRAMES // 2 and self._inbox_bytes <= INBOX_BYTES // 2:
-                    self._go_on_reading()
                 try:
                     await self._hold(raw)
                 except (OperationalError, InterfaceError):
@@ -252,15 +245,17 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                     return
                 except Exception:
                     log.exception("a frame of a charger was lost to our own mistake")
+                self._worked_off(raw)
         finally:
             self._ending = True
-            self._inbox.clear()
-            self._go_on_reading()
+            while self._inbox:
+                self._worked_off(self._inbox.popleft())
 
-    def _go_on_reading(self) -> None:
-        self._room.set()
-        if self._line is not None:
-            self._line.go_on_reading()
+    def _worked_off(self, raw: bytes | None) -> None:
+        if self._line is not None and raw is not None:
+            self._line.worked_off(len(raw))
+        elif len(self._inbox) <= INBOX_FRAMES // 2:
+            self._room.set()
 
     async def _hold(self, raw: bytes | None) -> None:
         """While the database is away, hold the frame and try again for HOLD_S."""

@@ -20,7 +20,7 @@ from channels.layers import get_channel_layer
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from csms import commands, live, message_writer, shutdown, stations, threads
+from csms import commands, lines, live, message_writer, shutdown, stations, threads
 from csms.context import Context, Reply
 from voltaro import clock
 
@@ -34,6 +34,8 @@ FLUSH_ROWS = 200
 KEPT_ROWS = 20_000
 LIVE_EVERY_S = 1.0
 LIVE_TOGETHER_S = 0.1
+# How long the chargers of a process that ends may take; then their rows are closed all at once.
+LEAVE_S = 6.0
 # A line that answers no calls is closed in the hope of a better one, once in so long.
 DEAF_EVERY_S = 3600
 
@@ -85,9 +87,14 @@ class Gateway:
         if here:
             here[0].stop_listening()
             log.info("leaving: %d chargers are told", len(here))
-        await asyncio.gather(*(one.leave() for one in here), return_exceptions=True)
-        while self._open:
-            await asyncio.sleep(0.02)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_S):
+                await asyncio.gather(*(one.leave() for one in here), return_exceptions=True)
+                while self._open:
+                    await asyncio.sleep(0.02)
+        if self._open:
+            log.warning("%d of %d lines could not be put away one by one", len(self._open), len(here))
+            await threads.run(lines.left, self.process, clock.now())
         while self._sent:
             await self._write_batch()
 

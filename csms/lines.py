@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from django.db import connection
 
 from csms import alerts, quirks
-from csms.models import Alert, Command, CommandState
+from csms.models import Alert, Command, CommandState, Connection
 from csms.rules import connection as rule
 from csms.rules.connection import Takeover, Timers
 from csms.rules.habits import Habits
@@ -60,6 +60,12 @@ def replaced(charge_point_pk: int, address: str, now: datetime) -> str:
         kind, detail = "flapping", f"{count} takeovers in {minutes} minutes, all from {', '.join(addresses) or 'one address'}"
     alerts.raise_alert(charge_point_pk, kind, detail, now)
     return kind
+
+
+def left(process: str, now: datetime) -> int:
+    """The rows of a process that ends and had too many lines to put each away: the sweep finds its chargers at its next beat."""
+    mine = Connection.objects.filter(process=process, closed_at__isnull=True)
+    return mine.update(closed_at=now, close_code=1012, close_reason="restart")
 
 
 def calm(now: datetime) -> int:

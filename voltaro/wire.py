@@ -10,6 +10,7 @@ The consumer finds it as `scope["line"]`; under uvicorn there is none, and the c
 """
 
 import asyncio
+import logging
 import re
 import socket
 import time
@@ -25,13 +26,20 @@ from voltaro import clock
 
 # What the machine holds for a line at most, in each direction; left alone it would be megabytes for one that does not read.
 SEND_BYTES = 65_536
+# From so many messages on that are not worked off, no more are read: TCP tells the charger to wait.
+WAITING, WAITING_BYTES = 100, 1_000_000
+# How long a peer may take to answer our goodbye: torn before it has read that, the line would tell it nothing.
+GOODBYE_S = 3
 # A message in more pieces than this, or not complete after so long, is no charger's.
 MAX_PIECES = 4096
 UNFINISHED_S = 120
 # A line may ask so many pings a minute of us.
 PINGS_A_MINUTE = 120
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+# Of a charger's handshake nobody reads these, and the library is particular about them.
+_DROPPED = {b"connection", b"host", b"origin", b"sec-websocket-origin", b"sec-websocket-extensions"}
 _ports: list[Any] = []
+log = logging.getLogger(__name__)
 
 
 class Line(ws_protocol.WebSocketProtocol):
@@ -40,9 +48,11 @@ class Line(ws_protocol.WebSocketProtocol):
     maxMessagePayloadSize = settings.MAX_FRAME_BYTES
     failByDrop = False  # who sends too much is told 1009; a torn line would tell it nothing
 
+    http_status_line = ""
     sign_s = 0.0  # when (clock.elapsed) it last sent a ping or a pong
     ping_s = 0.0
-    _taken = _shaking = False
+    _taken = _shaking = _full = False
+    _waiting = _waiting_bytes = 0
     _status = 0
     _begun_s = 0.0  # of a message that is not complete
     _pieces = 0
@@ -54,6 +64,7 @@ class Line(ws_protocol.WebSocketProtocol):
         """A charger's line: pinged after `ping_s` quiet seconds (0: never), and never ended because a pong is missing."""
         self._taken = True
         self.autoPingTimeout = 0
+        self.closeHandshakeTimeout = GOODBYE_S
         self.utf8validateIncoming = False  # a vendor's name in Latin-1 is no reason to hang up
         self._room = asyncio.Event()
         self._room.set()
@@ -64,14 +75,14 @@ class Line(ws_protocol.WebSocketProtocol):
             self.transport.unregisterProducer()  # the HTTP channel's, from before the upgrade
             self.transport.registerProducer(self, True)
 
-    def stop_reading(self) -> None:
-        """From now on the peer's frames stay in the network, and TCP tells it to wait."""
-        if self.transport is not None:
-            self.transport.pauseProducing()
-
-    def go_on_reading(self) -> None:
-        if self.transport is not None and self.state == self.STATE_OPEN:
-            self.transport.resumeProducing()
+    def worked_off(self, size: int) -> None:
+        """One of its messages, of so many bytes, is done. When half of those that waited are, more are read."""
+        self._waiting -= 1
+        self._waiting_bytes -= size
+        if self._full and self._waiting <= WAITING // 2 and self._waiting_bytes <= WAITING_BYTES // 2:
+            self._full = False
+            if self.transport is not None and self.state != self.STATE_CLOSED:
+                self.transport.resumeProducing()
 
     async def may_write(self) -> None:
         """Wait until the peer has read what was sent to it."""
@@ -127,6 +138,11 @@ class Line(ws_protocol.WebSocketProtocol):
         del self.handshake_deferred
         self.server.protocol_disconnected(self)
 
+    def failHandshake(self, reason: str, code: int = 400, responseHeaders: Any = None) -> None:
+        if code < 500 and not hasattr(self, "server"):  # ours are in the audit; these were never asked
+            log.info("a handshake from %s is none: %s (%s)", self.peer, reason[:100], self.http_status_line[:100])
+        super().failHandshake(reason, code, responseHeaders)
+
     def sendHttpErrorResponse(self, code: int, reason: str, responseHeaders: Any = None) -> None:
         headers = [("Content-Length", "0"), ("Connection", "close"), *(responseHeaders or [])]
         if code == HTTPStatus.UNAUTHORIZED:
@@ -144,7 +160,7 @@ class Line(ws_protocol.WebSocketProtocol):
 
     # -- messages ----------------------------------------------------------------------------------------------------------
     def onMessageBegin(self, isBinary: bool) -> None:
-        self._begun_s, self._pieces = time.monotonic(), 0
+        self._begun_s, self._pieces = clock.elapsed(), 0
         super().onMessageBegin(isBinary)
 
     def onMessageFrameBegin(self, length: int) -> None:
@@ -158,7 +174,15 @@ class Line(ws_protocol.WebSocketProtocol):
         super().onMessageEnd()
 
     def onMessage(self, payload: bytes, isBinary: bool) -> None:
-        super().onMessage(payload, isBinary or self._taken)  # a charger's bytes are read by csms/frames.py, whatever they are
+        if not self._taken:
+            return  # a live page has nothing to say
+        self._waiting += 1
+        self._waiting_bytes += len(payload)
+        # Here, not in the consumer: before that hears of one message, a thousand more are read.
+        if not self._full and (self._waiting >= WAITING or self._waiting_bytes >= WAITING_BYTES):
+            self._full = True
+            self.transport.pauseProducing()
+        super().onMessage(payload, True)  # read by csms/frames.py, whatever the bytes are
 
     # -- signs of life -----------------------------------------------------------------------------------------------------
     def onPing(self, payload: bytes) -> None:
@@ -176,7 +200,7 @@ class Line(ws_protocol.WebSocketProtocol):
 
     def check_timeouts(self) -> None:
         """Called by daphne every 2 s."""
-        now_s = time.monotonic()
+        now_s = clock.elapsed()
         if self._begun_s and now_s - self._begun_s > UNFINISHED_S and self.state == self.STATE_OPEN:
             self._say_goodbye(1008, "a message without end")
         if not self._taken:
@@ -191,7 +215,7 @@ def tidied(request: bytes) -> bytes:
     """A charger's handshake as the WebSocket library wants it; any other request as it is.
 
     The library refuses with 400, before anything of ours is asked, what chargers do send: a path that begins with two slashes,
-    an Origin that is no address, no Host, no `Connection: Upgrade`, a sub-protocol twice or not in ASCII.
+    an Origin that is no address, no Host or a path in it, no `Connection: Upgrade`, a sub-protocol twice or not in ASCII.
     """
     head, blank, rest = request.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
@@ -202,21 +226,18 @@ def tidied(request: bytes) -> bytes:
     if not re.match(rb"/ocpp(?:[/?]|$)", path):
         return request
     words[1] = path
-    kept, seen, protocols = [], set(), []
+    kept, protocols = [], []
     for line in lines:
         name, _, value = line.partition(b":")
         name, value = name.strip().lower(), value.strip()
-        if name in (b"origin", b"sec-websocket-origin", b"sec-websocket-extensions") or (name == b"host" and name in seen):
+        if name in _DROPPED:
             continue
-        seen.add(name)
         if name == b"sec-websocket-protocol":
             protocols += [one.strip() for one in value.split(b",") if _TOKEN.fullmatch(one.strip())]
             continue
-        if name != b"connection":
-            kept.append(line)
-    kept.append(b"Connection: Upgrade")  # whoever asks for `Upgrade: websocket` wants it, whether `Connection` says so or not
-    if b"host" not in seen:
-        kept.append(b"Host: localhost")
+        kept.append(line)
+    # Whoever asks for `Upgrade: websocket` wants it, whether `Connection` says so or not.
+    kept += [b"Connection: Upgrade", b"Host: chargers"]
     if protocols:
         kept.append(b"Sec-WebSocket-Protocol: " + b", ".join(dict.fromkeys(protocols)))
     return b"\r\n".join([b" ".join(words), *kept]) + blank + rest

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 import pytest
 from django.core.cache import cache
+from django.db import transaction
 
 from accounts.models import AuditEntry
 from csms.models import Alert, ChargePoint, ChargingSession, Command, Connection, OcppMessage
@@ -269,6 +270,27 @@ def test_B17_C16_five_thousand_queued_messages_are_taken_in_their_order(server, 
     assert slowest < 2.0
     session = ChargingSession.objects.get()
     assert (session.state, session.energy_wh, session.readings.count()) == ("STOPPED", 5_000, 5_000)
+
+
+def test_B17_while_its_frames_wait_for_the_database_no_more_are_read(server, chargers, ganga):
+    """Somebody holds the row its readings need; it goes on sending, as much as it can."""
+    with RawLine(server.port, "VLT-0001", KEY) as line:
+        line.call("BootNotification", {"chargePointVendor": "V", "chargePointModel": "M"}, "boot")
+        answer(line, "boot")
+        line.call("StartTransaction", {"connectorId": 1, "idTag": "CARD", "meterStart": 0, "timestamp": at(0)}, "start")
+        transaction_id, sent = answer(line, "start")[2]["transactionId"], 0
+        large = json.dumps([2, "large", "DataTransfer", {"vendorId": "v", "data": "x" * 20_000}])
+        with transaction.atomic():
+            ChargingSession.objects.select_for_update().get()
+            line.send(meter(transaction_id, 1))
+            line.line.settimeout(1)
+            with suppress(TimeoutError):
+                while sent < 100_000_000:
+                    line.send(large)
+                    sent += len(large)
+            assert sent < 20_000_000  # what the two ends of the line hold
+            assert ganga.call("Heartbeat")
+        assert answer(line, "m1", 20) == [3, "m1", {}]
 
 
 def at(second: int) -> str:

@@ -11,7 +11,7 @@ def tidy(first: str, *lines: str, rest: bytes = b"") -> tuple[str, list[str]]:
     return first, lines
 
 
-GOOD = ["Host: x", "Upgrade: websocket", "Sec-WebSocket-Key: k", "Connection: Upgrade"]
+GOOD = ["Upgrade: websocket", "Sec-WebSocket-Key: k", "Connection: Upgrade", "Host: chargers"]
 
 
 def test_what_is_right_stays_as_it_is():
@@ -28,9 +28,9 @@ def test_paths():
 
 def test_headers():
     _, lines = tidy("GET /ocpp/A HTTP/1.1", "Upgrade: websocket", "Origin: file:/x", "ORIGIN: y", "Sec-WebSocket-Extensions: x;y")
-    assert lines == ["Upgrade: websocket", "Connection: Upgrade", "Host: localhost"]
-    _, lines = tidy("GET /ocpp/A HTTP/1.1", "Host: a", "host: b", "connection: keep-alive")
-    assert lines == ["Host: a", "Connection: Upgrade"]
+    assert lines == ["Upgrade: websocket", "Connection: Upgrade", "Host: chargers"]
+    _, lines = tidy("GET /ocpp/A HTTP/1.1", "Host: a:9000/ocpp", "host: b", "connection: keep-alive")
+    assert lines == ["Connection: Upgrade", "Host: chargers"]
 
 
 def test_sub_protocols_are_named_once_and_in_ascii():
