@@ -18,6 +18,8 @@ _NEXT_FRAME = re.compile(rb"\]\s*\[\s*[\"']?[2-4]")
 _LIST_OF_FRAMES = re.compile(rb"\s*\[\s*\[\s*[\"']?[2-4]")
 FRAMES_AT_ONCE = 50
 _BETWEEN = " \t\r\n\x00,;"
+# A JSON string; the last of a torn frame ends with it (else every quote in it would be tried again).
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?\Z)', re.DOTALL)
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
 
@@ -206,7 +208,7 @@ def _too_deep(text: str) -> bool:
     if text.count("[") + text.count("{") <= MAX_DEPTH:
         return False
     depth = 0
-    for char in text:
+    for char in _STRING.sub("", text):
         if char in "[{":
             depth += 1
             if depth > MAX_DEPTH:
