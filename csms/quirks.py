@@ -7,6 +7,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
+from django.db.models import Count
 
 from csms.models import ChargePoint, QuirkProfile
 from csms.rules import habits
@@ -15,6 +16,8 @@ from csms.rules.habits import Habits, Known, Told
 # A profile edited in the console reaches every process within this.
 REMEMBERED_S = 15.0
 _remembered: tuple[float, dict[int, Known]] = (0.0, {})
+KINDS_S = 5.0
+_kinds: tuple[float, list[tuple[str, str, str, int]]] = (0.0, [])
 
 
 def profiles() -> dict[int, Known]:
@@ -30,8 +33,8 @@ def profiles() -> dict[int, Known]:
 
 def forget() -> None:
     """A profile has changed: read them again at the next question."""
-    global _remembered
-    _remembered = (0.0, {})
+    global _remembered, _kinds
+    _remembered, _kinds = (0.0, {}), (0.0, [])
 
 
 def habits_of(
@@ -77,15 +80,34 @@ def of(charge_point: ChargePoint) -> Habits:
     )
 
 
+def found(charge_point: ChargePoint) -> list[Known]:
+    """The profiles that speak of this charger, the most general first."""
+    row = charge_point
+    return _found(row.vendor, row.model, row.firmware_version, row.quirk_profile_id)
+
+
 def sources(charge_point: ChargePoint) -> tuple[dict[str, Told], dict[str, Told]]:
     """Where each of its habits, and each key to be configured, comes from."""
-    row = charge_point
-    return habits.sources(_found(row.vendor, row.model, row.firmware_version, row.quirk_profile_id), row.quirk_settings)
+    return habits.sources(found(charge_point), charge_point.quirk_settings)
 
 
 def wishes(charge_point: ChargePoint) -> list[tuple[str, str, str]]:
     """The keys its profiles want configured: key, value, who says so."""
     return [(key, one.value, one.by) for key, one in sorted(sources(charge_point)[1].items())]
+
+
+def matches(profile: Known) -> list[tuple[str, str, str, int]]:
+    """(vendor, model, firmware, how many) of the chargers a profile speaks of."""
+    return [one for one in kinds() if habits.matching([profile], *one[:3])]
+
+
+def kinds() -> list[tuple[str, str, str, int]]:
+    """What there is: vendor, model, firmware, and how many chargers of it. One query, remembered for a moment."""
+    global _kinds
+    if time.monotonic() - _kinds[0] > KINDS_S or not _kinds[0]:
+        rows = ChargePoint.objects.order_by().values_list("vendor", "model", "firmware_version").annotate(number=Count("pk"))
+        _kinds = (time.monotonic(), list(rows))
+    return _kinds[1]
 
 
 def learn(charge_point_pk: int, **facts: Any) -> None:

@@ -293,11 +293,13 @@ def release(charge_point_pk: int, epoch: int, *, close_code: int | None, reason:
 
 _HANG_UP = """
 WITH mine AS (
-  UPDATE csms_chargepoint SET epoch = epoch + 1, online = false WHERE id = %(pk)s RETURNING epoch
+  UPDATE csms_chargepoint AS now SET epoch = now.epoch + 1, online = false
+  FROM (SELECT id, online FROM csms_chargepoint WHERE id = %(pk)s FOR NO KEY UPDATE) AS before
+  WHERE now.id = before.id RETURNING now.epoch, before.online
 ), told AS (
   UPDATE csms_connection SET close_reason = %(reason)s WHERE charge_point_id = %(pk)s AND closed_at IS NULL RETURNING epoch, channel
 )
-SELECT epoch, coalesce((SELECT channel FROM told ORDER BY epoch DESC LIMIT 1), ''), EXISTS (SELECT 1 FROM told) FROM mine"""
+SELECT epoch, coalesce((SELECT channel FROM told ORDER BY epoch DESC LIMIT 1), ''), online FROM mine"""
 
 
 @transaction.atomic

@@ -2,17 +2,20 @@
 (`take_up`), which never overrules an operator. And what became of setting them; when that is tried is in csms/configuration.py.
 """
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.core.exceptions import ValidationError
 from django.db import connection, transaction
+from django.db.models import Q
 
 from accounts import audit
 from csms import alerts, calls, commands, quirks
 from csms.frames import clean
 from csms.models import ChargePoint, Command, CommandState, ConfigurationKey
 from csms.rules import configuration as rule
+from csms.rules.habits import Known
 from csms.rules.secrecy import is_secret
 
 State = ConfigurationKey.State
@@ -62,6 +65,29 @@ def take_up(charge_point_pks: list[int], wishes: Iterable[tuple[str, str, str]],
         if wishes:
             cursor.execute(_TAKE_UP, told)
         cursor.execute(_LET_GO, told)
+
+
+def spread(speaks_of: Iterable[Known], profile_pk: int, now: datetime) -> int:
+    """A profile has changed: the chargers it speaks of, or spoke of, are to have what is wanted now; how many there are.
+
+    Two statements for each kind of charger (and each set of its own settings), whatever their number.
+    """
+    kinds = {one[:3] for profile in speaks_of for one in quirks.matches(profile)}
+    chosen = Q(quirk_profile=profile_pk)
+    for vendor, model, firmware in kinds:
+        chosen |= Q(vendor=vendor, model=model, firmware_version=firmware)
+    alike: dict[tuple[str, str, str, int | None, str], list[int]] = {}
+    rows = ChargePoint.objects.filter(chosen, unclaimed=False)
+    for pk, vendor, model, firmware, chosen_pk, own in rows.values_list(
+        "pk", "vendor", "model", "firmware_version", "quirk_profile_id", "quirk_settings"
+    ):
+        alike.setdefault((vendor, model, firmware, chosen_pk, json.dumps(own, sort_keys=True)), []).append(pk)
+    for (vendor, model, firmware, chosen_pk, own), pks in alike.items():
+        like = ChargePoint(
+            vendor=vendor, model=model, firmware_version=firmware, quirk_profile_id=chosen_pk, quirk_settings=json.loads(own)
+        )
+        take_up(pks, quirks.wishes(like), now)
+    return sum(map(len, alike.values()))
 
 
 @transaction.atomic

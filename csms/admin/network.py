@@ -3,7 +3,7 @@
 from typing import Any
 
 from django.contrib import admin
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.html import format_html
@@ -17,7 +17,6 @@ from csms.batch_views import ask_chargers
 from csms.models import (
     ChargePoint,
     Connector,
-    QuirkProfile,
     Station,
 )
 from csms.templatetags.console import ago, kw
@@ -147,14 +146,3 @@ class ConnectorAdmin(ScopedAdmin):
     @admin.display(description="Sticker")
     def sticker(self, row: Connector) -> str:
         return format_html('<a href="/c/{}/sticker/">Print</a>', row.code)
-
-
-@admin.register(QuirkProfile)
-class QuirkProfileAdmin(ScopedAdmin):
-    """Read by everybody: a vendor's habits are nobody's secret."""
-
-    list_display = ["name", "vendor", "model", "firmware", "updated_at"]
-    search_fields = ["name", "vendor", "model"]
-
-    def get_queryset(self, request: HttpRequest) -> QuerySet:
-        return QuirkProfile.objects.order_by(F("name"))

@@ -141,6 +141,11 @@ class Known:
     settings: dict[str, Any]
 
 
+def kind(name: str) -> Any:
+    """The type of a setting."""
+    return _TYPES[name]
+
+
 def check(settings: Any) -> list[str]:
     """What is wrong with these settings, in words; empty when nothing is."""
     if not isinstance(settings, dict):
