@@ -13,9 +13,9 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, TextField, Value
 from django.db.models.functions import Cast, Concat
 
 from accounts import audit
-from csms import alerts, authority, commands, pem
+from csms import alerts, authority, commands, pem, stations
 from csms.events import CertificateAsked
-from csms.models import ChargePoint, ChargerCertificate, Command, CommandState, ConfigurationKey
+from csms.models import ChargePoint, ChargerCertificate, Command, CommandState, ConfigurationKey, Connection
 from csms.pem import Paper, Unusable
 from voltaro import clock
 from voltaro.jobs import each, ring
@@ -173,7 +173,8 @@ def ended(command: Command, now: datetime) -> None:
     """No answer came, or it was never sent."""
     made = _of(command)
     if made is not None and made.state == State.SENT and command.state == CommandState.EXPIRED:
-        _failed(made, "The charger did not answer." if command.sent_at else "The charger was away too long.", now)
+        why = "The charger did not answer." if command.sent_at else command.note or "The charger was away too long."
+        _failed(made, why, now)
 
 
 def _of(command: Command) -> ChargerCertificate | None:
@@ -229,7 +230,9 @@ def to_renew(now: datetime) -> QuerySet[ChargerCertificate]:
     newer = ChargerCertificate.objects.filter(
         charge_point=OuterRef("charge_point"), pk__gt=OuterRef("pk"), state__in=[State.ASKED, State.ISSUED, State.SENT, State.ACCEPTED]
     )
-    asked = Command.objects.filter(dedupe_key=Concat(Value("renew:", TextField()), Cast(OuterRef("pk"), TextField()), Value(f":{_window(now)}", TextField())))
+    text = TextField()
+    key = Concat(Value("renew:", text), Cast(OuterRef("pk"), text), Value(f":{_window(now)}", text))
+    asked = Command.objects.filter(dedupe_key=key)
     ending = ChargerCertificate.objects.filter(state=State.ACCEPTED, not_after__gt=now, not_after__lt=now + timedelta(days=RENEW_DAYS))
     return ending.exclude(csr="").exclude(Exists(newer)).exclude(Exists(asked)).order_by("not_after")
 
@@ -256,13 +259,17 @@ def _window(now: datetime) -> int:
 
 @transaction.atomic
 def revoke(made: ChargerCertificate, reason: str = "") -> None:
-    """From now on it opens nothing. The list for the proxy is written by `manage.py charger_ca --crl`."""
+    """From now on it opens nothing, and a line that it may have opened is closed. The list for the proxy is written by
+    `manage.py charger_ca --crl`."""
     row = ChargerCertificate.objects.select_for_update(of=("self",), no_key=True).get(pk=made.pk)
     if row.state == State.REVOKED:
         return
     row.state, row.error = State.REVOKED, reason[:200]
     row.save(update_fields=["state", "error", "updated_at"])
     audit.record("certificate.revoked", row, after={"why": reason[:200]})
+    newest = Connection.objects.filter(charge_point=row.charge_point_id).order_by("-epoch").first()
+    if newest is not None and newest.closed_at is None and newest.security_profile == 3:
+        stations.hang_up(row.charge_point_id, "its certificate was revoked", clock.now())
 
 
 def revoked() -> list[tuple[str, datetime]]:

@@ -164,7 +164,7 @@ def ended(command: Command, now: datetime) -> None:
     if (command.dedupe_key or "").startswith("rotation:") and command.dedupe_key.endswith(":1") and command.sent_at is None:
         row = _locked(command.charge_point)
         if _is_about(command, row):
-            _forget(row, now, "it was away too long")
+            _forget(row, now, "not sent in time, or taken back")
 
 
 def used(row: ChargePoint, now: datetime) -> None:

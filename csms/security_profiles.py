@@ -124,7 +124,7 @@ def ended(command: Command, now: datetime) -> None:
     if (command.dedupe_key or "").startswith("profile:") and command.sent_at is None:
         row = _locked(command.charge_point)
         if of(row) == command:
-            _forget(row, now, "it was away too long")
+            _forget(row, now, "not sent in time, or taken back")
 
 
 def used(row: ChargePoint, now: datetime) -> None:

@@ -15,9 +15,10 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
+from accounts import audit
 from accounts.doors import console_page, may_operate, operators_only
 from accounts.models import AuditEntry
-from csms import alerts, certificates, pem, roots, rotation, security_profiles
+from csms import alerts, certificates, pem, roots, rotation, security_profiles, stations
 from csms.models import (
     Alert,
     ChargePoint,
@@ -117,6 +118,12 @@ def _lower(request: HttpRequest, row: ChargePoint) -> str:
     return f"It may come in with less now: {WORDS[target]}."
 
 
+def _hang_up(request: HttpRequest, row: ChargePoint) -> str:
+    was_open = stations.hang_up(row.pk, f"closed by {_who(request)}", clock.now())
+    audit.record("connection.closed_by_hand", row)
+    return "Its line is closed. It comes again with what it has." if was_open else "It had no line."
+
+
 def _ask_certificate(request: HttpRequest, row: ChargePoint) -> str:
     if not settings.CHARGER_CA_DIR:
         raise ValidationError("There is no authority for chargers' certificates: set CHARGER_CA_DIR, then bin/manage charger_ca.")
@@ -167,6 +174,7 @@ DEEDS: dict[str, Callable[[HttpRequest, ChargePoint], str]] = {
     "raise-withdraw": _raise_withdraw,
     "require": _require,
     "lower": _lower,
+    "hang-up": _hang_up,
     "ask-certificate": _ask_certificate,
     "revoke": _revoke,
     "read-roots": _read_roots,

@@ -259,6 +259,7 @@ def test_C16_A11_certificates_that_open_nothing(charger, network, settings):
     ChargePoint.objects.filter(pk=charger.row.pk).update(certificate_name="")
     assert charger.comes(OLD, with_certificate(chain)) == ""
     certificates.revoke(ChargerCertificate.objects.get(charge_point=charger.row), "stolen")
+    assert not ChargePoint.objects.get(pk=charger.row.pk).online  # the line it had opened is closed
     assert charger.comes(OLD, with_certificate(chain)) == "certificate_revoked"
     clock.shift(400 * 86_400)
     assert charger.comes(OLD, with_certificate(chain)) == "certificate_expired"

@@ -105,6 +105,14 @@ def test_om_raises_requires_and_lowers_the_profile(om, charger, page):
     assert alert.cleared_by == "om"
 
 
+def test_om_closes_a_line(om, charger, page):
+    assert "Its line is closed" in do(om, page, "hang-up")
+    assert not row(charger).online
+    assert "It had no line" not in text(om.get(page))
+    assert AuditEntry.objects.filter(action="connection.closed_by_hand", actor="om").exists()
+    assert charger.comes(OLD) == ""
+
+
 def test_om_asks_for_certificates_and_revokes_them(om, charger, page, settings):
     settings.CHARGER_CA_DIR = ""
     assert "no authority" in do(om, page, "ask-certificate")
