@@ -6,6 +6,8 @@ the seconds to add. In a test's own process `shift()` does the same. In dev and 
 
 import os
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 _file: str | None = None
@@ -13,8 +15,13 @@ _seen: tuple[int, float] = (0, 0.0)
 _shift_s = 0.0
 
 
+_instead: tuple[Callable[[], datetime], Callable[[], float]] | None = None
+
+
 def now() -> datetime:
     """The time, in UTC, timezone-aware."""
+    if _instead is not None:
+        return _instead[0]()
     at = datetime.now(UTC)
     moved_s = _moved_s()
     return at + timedelta(seconds=moved_s) if moved_s else at
@@ -22,7 +29,24 @@ def now() -> datetime:
 
 def elapsed() -> float:
     """Seconds that only go forward, whatever becomes of the machine's time of day: for silences and waits. Moved in tests as `now` is."""
+    if _instead is not None:
+        return _instead[1]()
     return time.monotonic() + _moved_s()
+
+
+@contextmanager
+def instead(now: Callable[[], datetime], elapsed: Callable[[], float]) -> Iterator[None]:
+    """Inside, this process's time is told by these (a simulated world). Raises RuntimeError outside VOLTARO_ENV=test."""
+    from django.conf import settings
+
+    if settings.VOLTARO_ENV != "test":
+        raise RuntimeError("Another time is only for VOLTARO_ENV=test.")
+    global _instead
+    before, _instead = _instead, (now, elapsed)
+    try:
+        yield
+    finally:
+        _instead = before
 
 
 def shift(seconds: float) -> None:
