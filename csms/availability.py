@@ -70,9 +70,9 @@ def answered(command: Command, now: datetime) -> None:
         command.refresh_from_db(fields=["state", "note"])
     elif command.state in (CommandState.REJECTED, CommandState.ERROR) and command.payload.get("connectorId") == 0:
         charge_point = command.charge_point
-        for number in (
-            Connector.objects.filter(charge_point=charge_point.cp_id).order_by("connector_id").values_list("connector_id", flat=True)
-        ):
+        its = Connector.objects.filter(charge_point=charge_point.cp_id).order_by("connector_id")
+        numbers = list(its.values_list("connector_id", flat=True))
+        for number in numbers:
             commands.request(
                 charge_point,
                 ACTION,
@@ -84,7 +84,8 @@ def answered(command: Command, now: datetime) -> None:
                 batch=command.batch,
                 expires_in_s=3600,
             )
-            command.note = "Refused for connector 0: each connector is asked."
+        if numbers:
+            command.note = f"{command.note} Refused for connector 0: each connector is asked.".strip()[:255]
         command.save(update_fields=["note"])
 
 

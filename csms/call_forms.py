@@ -81,8 +81,8 @@ EXAMPLES: dict[str, Any] = {
     "log": {"remoteLocation": "https://…", "oldestTimestamp": "2026-01-01T00:00:00Z"},
     "firmware": {"location": "https://…", "retrieveDateTime": "2026-01-01T00:00:00Z", "signingCertificate": "…", "signature": "…"},
 }
-# How long a command waits for a charger that is away.
-WAITS = [("", "As usual"), ("600", "10 minutes"), ("3600", "1 hour"), ("86400", "1 day")]
+# How long a command may wait for a charger that is away, in seconds.
+WAITS = {60: "1 minute", 120: "2 minutes", 300: "5 minutes", 600: "10 minutes", 3600: "1 hour", 86400: "1 day"}
 
 
 class CallForm(forms.Form):
@@ -201,9 +201,9 @@ def form_for(
             fields[name] = _transaction(charge_point, how)
         else:
             fields[name] = _field(action, name, schema, how)
-    fields["wait"] = forms.ChoiceField(
-        choices=WAITS, required=False, label="If it is away, wait", help_text="After that it is not sent any more."
-    )
+    usual = calls.CALLS[action].queue_s
+    waits = [("", f"{WAITS.get(usual, f'{usual} s')}, as usual"), *((str(one), words) for one, words in WAITS.items() if one != usual)]
+    fields["wait"] = forms.ChoiceField(choices=waits, required=False, label="If it is away, wait", help_text="After that it is not sent.")
     made = type(f"{action}Form", (CallForm,), {**fields, "action": action, "required_names": needed})
     return made(data, initial=initial, label_suffix="")
 

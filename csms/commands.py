@@ -14,7 +14,8 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Q, QuerySet, Value
+from django.db.models.functions import Concat, Left, Trim
 
 from accounts import actor, audit
 from csms import alerts, askable, calls, learned, live
@@ -244,7 +245,8 @@ def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | N
 
 def effective(commands: QuerySet[Command], now: datetime, note: str = "") -> int:
     """What was asked has visibly happened (a session started, or ended). `note` says what showed it."""
-    said = {"note": note[:255]} if note else {}
+    # What was odd about its answer stays said.
+    said = {"note": Left(Trim(Concat("note", Value(f" {note}"))), 255)} if note else {}
     return commands.filter(state__in=AWAITED).update(state=CommandState.EFFECTIVE, settled_at=now, updated_at=now, **said)
 
 

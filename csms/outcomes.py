@@ -163,5 +163,5 @@ def _running(command: Command) -> ChargingSession | None:
 
 
 def _note(command: Command, words: str) -> None:
-    command.note = words[:255]
+    command.note = f"{command.note} {words}".strip()[:255]
     command.save(update_fields=["note"])

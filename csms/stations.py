@@ -214,7 +214,8 @@ WITH mine AS (
     opened_at, created_at, close_reason)
   SELECT %(pk)s, epoch, %(process)s, %(channel)s, %(lease)s, %(address)s, %(subprotocol)s, %(profile)s, %(now)s, %(now)s, '' FROM mine
 ), restarted AS (
-  UPDATE csms_command SET state = 'effective', settled_at = %(now)s, updated_at = %(now)s, note = 'It connected again.'
+  UPDATE csms_command SET state = 'effective', settled_at = %(now)s, updated_at = %(now)s,
+    note = left(btrim(note || ' It connected again.'), 255)
   WHERE charge_point_id = %(pk)s AND action = 'Reset' AND state IN ('sent', 'accepted', 'timeout', 'unknown')
 ), listed AS (
   UPDATE csms_locallist SET next_try_at = %(now)s + interval '15 seconds',

@@ -123,7 +123,19 @@ class OcppMessageAdmin(ReadOnlyAdmin):
 
 @admin.register(Command)
 class CommandAdmin(ReadOnlyAdmin):
-    list_display = ["id", "charge_point", "action", "state", "trigger", "requested_by", "created_at", "sent_at", "answered_at", "error"]
+    list_display = [
+        "id",
+        "live_page",
+        "charge_point",
+        "action",
+        "state",
+        "trigger",
+        "requested_by",
+        "created_at",
+        "sent_at",
+        "answered_at",
+        "error",
+    ]
     list_filter = ["state", "action", "created_at"]
     list_select_related = ["charge_point"]
     search_fields = ["charge_point__cp_id", "=unique_id", "=session__id", "requested_by"]
@@ -141,6 +153,10 @@ class CommandAdmin(ReadOnlyAdmin):
     ]
     fields += ["epoch", "sent_at", "answered_at", "settled_at", "answer", "error"]
     readonly_fields = ["asked_with", "answer"]
+
+    @admin.display(description="Page")
+    def live_page(self, row: Command) -> str:
+        return format_html('<a href="{}">Open</a>', reverse("csms:command", args=[row.pk]))
 
     @admin.display(description="Payload")
     def asked_with(self, row: Command) -> str:

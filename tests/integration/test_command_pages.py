@@ -454,6 +454,11 @@ def test_a_selection_in_the_admin_leads_there(om, fleet):
     assert "Ask 2 chargers" in answer.content.decode() and "KAV-01" in answer.content.decode()
 
 
+def test_a_batch_costs_the_same_for_each_charger(fleet, network, django_assert_max_num_queries):
+    with django_assert_max_num_queries(12 * 6 + 10):
+        batches.ask(fleet, "ClearCache", {}, by="om", trigger="console", company=network.voltaro)
+
+
 # -- what it costs --------------------------------------------------------------------------------------------------------------
 def test_the_pages_cost_the_same_with_full_tables(charger, om, network, fleet):
     command = commands.ask(charger.row, "ClearCache", {}, by="om", trigger="console")
