@@ -22,7 +22,9 @@ from django.core.files.storage import default_storage
 from django.core.signing import Signer
 from django.utils.crypto import constant_time_compare
 
-FIRMWARE, UPLOADS = "firmware", "uploads"
+from voltaro import clock
+
+FIRMWARE, UPLOADS, CONSOLE = "firmware", "uploads", "console"
 CHUNK_BYTES = 64 * 1024
 # 144 bits of the signature: the whole would make addresses that some chargers cut off.
 SIGNATURE_LENGTH = 24
@@ -72,10 +74,21 @@ def extension(file_name: str) -> str:
     return match[0] if match else ""
 
 
-def may_upload(path: str) -> bool:
-    """Whether this path is an upload address of ours: asked before its body is let in. No database."""
-    kind, _, rest = path.lstrip("/").partition("/")
-    return kind == UPLOADS and read_name(UPLOADS, rest.lstrip("/")) is not None
+# Where large bodies may come in. Nobody else's get as far as the disk.
+_UPLOAD = re.compile(r"/+uploads/+")
+_ADD_IMAGE = re.compile(r"/console/firmware/add/")
+
+
+def most_bytes(path: str) -> int:
+    """How much may be sent to this path beyond what any form may have: 0 but for the addresses we made ourselves. No database.
+
+    Asked before a body is let in, so that no stranger fills the disk.
+    """
+    for pattern, kind, most in ((_UPLOAD, UPLOADS, settings.MAX_UPLOAD_BYTES), (_ADD_IMAGE, CONSOLE, settings.MAX_FIRMWARE_BYTES)):
+        if match := pattern.match(path):
+            named = read_name(kind, path[match.end() :])
+            return most if named is not None and clock.now() < named.expires_at else 0
+    return 0
 
 
 def _signature(kind: str, told: str) -> str:
@@ -143,6 +156,16 @@ def free_bytes() -> int:
     folder = Path(settings.MEDIA_ROOT)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     return shutil.disk_usage(folder).free
+
+
+def strays(folder: str, kept: set[str], before: datetime) -> list[str]:
+    """What lies in this folder since before then and is no row's: a process was killed while it wrote."""
+    try:
+        _, found = default_storage.listdir(folder)
+    except FileNotFoundError:
+        return []
+    names = (f"{folder}/{name}" for name in found)
+    return [name for name in names if name not in kept and default_storage.get_modified_time(name) < before]
 
 
 def delete(name: str) -> None:

@@ -16,7 +16,7 @@ from accounts import audit
 from csms import commands, files, quirks, timestamps
 from csms.events import UploadReported
 from csms.frames import clean
-from csms.models import ChargePoint, ChargerUpload, Command, CommandState
+from csms.models import ChargePoint, ChargerUpload, Command, CommandState, FirmwareImage
 from csms.numbers import next_request_id
 from voltaro import clock
 from voltaro.jobs import each
@@ -279,7 +279,10 @@ def old_files(now: datetime) -> QuerySet[ChargerUpload]:
 
 
 def files_due(now: datetime, limit: int) -> int:
-    """Delete files past their retention; the rows stay."""
+    """Delete files past their retention; the rows stay. And what no row speaks of, a day later."""
+    for folder, rows in ((files.UPLOADS, ChargerUpload.objects.exclude(file="")), (files.FIRMWARE, FirmwareImage.objects.all())):
+        for name in files.strays(folder, set(rows.values_list("file", flat=True)), now - timedelta(days=1)):
+            files.delete(name)
     pks = list(old_files(now).order_by("received_at").values_list("pk", flat=True)[:limit])
     return each(pks, lambda pk: _delete_file(pk, "retention"), "upload")
 

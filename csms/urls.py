@@ -24,6 +24,7 @@ urlpatterns = [
     path("firmware/<str:name>", file_views.fetch_firmware, name="firmware-file"),
     path("uploads/<path:name>", file_views.take_upload, name="upload-file"),
     path("console/firmware/", firmware_views.firmware_home, name="firmware"),
+    path("console/firmware/add/<str:name>/", firmware_views.add_image, name="firmware-add"),
     path("console/firmware/images/<int:pk>/", firmware_views.firmware_image, name="firmware-image"),
     path("console/firmware/images/<int:pk>/remove/", firmware_views.remove_image, name="firmware-image-remove"),
     path("console/firmware/updates/<int:pk>/", firmware_views.firmware_update, name="firmware-update"),

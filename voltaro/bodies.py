@@ -11,7 +11,6 @@ from typing import Any
 
 from daphne import http_protocol
 from daphne.server import Server
-from django.conf import settings
 from twisted.internet import reactor
 
 from csms import files
@@ -35,11 +34,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 def limit(path: str) -> int:
     """How many bytes a request to this path may bring."""
-    if files.may_upload(path):
-        return settings.MAX_UPLOAD_BYTES + ENVELOPE_BYTES
-    if path == "/console/firmware/":
-        return settings.MAX_FIRMWARE_BYTES + ENVELOPE_BYTES
-    return MOST_BYTES
+    return max(MOST_BYTES, files.most_bytes(path) + ENVELOPE_BYTES)
 
 
 class Bounded:

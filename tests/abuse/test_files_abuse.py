@@ -239,7 +239,13 @@ def test_D7_what_a_charger_sends_is_kept_as_it_is_and_comes_back_as_a_download_o
 
 def test_a_body_beyond_the_limit_is_refused_before_it_is_read(http, server, upload):
     most = settings.MAX_UPLOAD_BYTES
-    for path, declared in ((put_path(upload), most + 100_000), ("/uploads/forged", 5_000_000), ("/sign-in/", 5_000_000), ("/", 10**13)):
+    for path, declared in (
+        (put_path(upload), most + 100_000),
+        ("/uploads/forged", 5_000_000),
+        ("/console/firmware/add/forged/", 5_000_000),
+        ("/sign-in/", 5_000_000),
+        ("/", 10**13),
+    ):
         with closing(socket.create_connection(("127.0.0.1", server.port), timeout=5)) as line:
             line.sendall(f"PUT {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {declared}\r\n\r\nsome".encode())
             assert line.recv(100).startswith(b"HTTP/1.1 413 "), path

@@ -1,6 +1,8 @@
 """Firmware and chargers' files in the operator's console: who may, what is shown, what a click does, what a page costs."""
 
 import io
+import re
+from datetime import timedelta
 
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
@@ -8,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from accounts.models import AuditEntry
-from csms import firmware, images, uploads
+from csms import files, firmware, images, uploads
 from csms.models import ChargerUpload, FirmwareImage, FirmwareUpdate
 from tests import factories
 from tests.charger import Charger
@@ -45,6 +47,12 @@ def page(client: Client, name: str, *args, status: int = 200, **how) -> str:
     answer = client.get(reverse(f"csms:{name}", args=args), **how)
     assert answer.status_code == status
     return answer.content.decode()
+
+
+def add(client: Client, told: dict, **how):
+    """Send the form for an image as the page has it."""
+    address = re.search(r'action="(/console/firmware/add/[^"]+)"', page(client, "firmware"))[1]
+    return client.post(address, told, **how)
 
 
 def pages(charger, image, update, upload) -> list[str]:
@@ -100,14 +108,15 @@ def test_who_only_looks_has_no_buttons_and_no_deeds(network, charger, image):
         ("upload-cancel", upload.pk),
     ):
         assert support.post(reverse(f"csms:{name}", args=[pk])).status_code == 403, name
-    assert support.post(reverse("csms:firmware")).status_code == 403
+    name = files.name_of(files.CONSOLE, network.om.pk, clock.now() + timedelta(hours=1))
+    assert support.post(reverse("csms:firmware-add", args=[name])).status_code == 403
     assert support.get(reverse("csms:upload-download", args=[upload.pk])).status_code == 403
 
 
 def test_an_image_is_added_and_sent_to_a_charger(om, charger, network):
     assert "No image is kept yet" in page(om, "firmware")
     told = {"name": "Acme Fast", "version": "2.0", "vendor": "acme", "model": "", "signature": "", "signing_certificate": ""}
-    answer = om.post(reverse("csms:firmware"), {**told, "file": SimpleUploadedFile("acme-2.0.zip", b"new firmware")})
+    answer = add(om, {**told, "file": SimpleUploadedFile("acme-2.0.zip", b"new firmware")})
     image = FirmwareImage.objects.get()
     assert answer["Location"] == reverse("csms:firmware-image", args=[image.pk])
     assert (image.size_bytes, image.created_by, image.file.read()) == (12, network.om, b"new firmware")
@@ -141,9 +150,21 @@ def test_an_image_is_added_and_sent_to_a_charger(om, charger, network):
 def test_an_image_that_cannot_be_kept_is_explained(om, change, words, settings):
     settings.MAX_FIRMWARE_BYTES = 2_000_000
     told = {"name": "x", "version": "1", "file": SimpleUploadedFile("x.bin", b"x"), **change}
-    answer = om.post(reverse("csms:firmware"), told)
+    answer = add(om, told)
     assert answer.status_code == 400 and words in answer.content.decode()
     assert not FirmwareImage.objects.exists()
+
+
+def test_the_form_is_one_persons_and_for_a_while(om, network, settings):
+    told = {"name": "x", "version": "1", "file": SimpleUploadedFile("x.bin", b"x")}
+    clock.shift(13 * 3600)
+    own = reverse("csms:firmware-add", args=[files.name_of(files.CONSOLE, network.om.pk, clock.now() - timedelta(hours=1))])
+    others = reverse("csms:firmware-add", args=[files.name_of(files.CONSOLE, network.admin.pk, clock.now() + timedelta(hours=1))])
+    for address in (own, others, "/console/firmware/add/forged/"):
+        assert "That form was too old" in om.post(address, told, follow=True).content.decode(), address
+    assert not FirmwareImage.objects.exists()
+    assert files.most_bytes(own) == files.most_bytes("/console/firmware/add/forged/") == files.most_bytes("/console/firmware/") == 0
+    assert files.most_bytes(others) == settings.MAX_FIRMWARE_BYTES, "a large body is let in; what becomes of it is the view's"
 
 
 def test_of_several_chargers_each_has_its_own_update_or_reason(om, network, charger, image):

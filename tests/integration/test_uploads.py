@@ -234,6 +234,19 @@ def test_the_newest_twenty_stay_and_the_old_go(charger, tmp_path, django_capture
     assert AuditEntry.objects.filter(action="upload.deleted", trigger="retention").count() == 20
 
 
+def test_what_a_killed_process_left_half_written_goes_a_day_later(charger, tmp_path):
+    row = uploads.ask(charger.row, "diagnostics", by="om")
+    assert put(uploads.address(row)) == 200
+    for folder in ("uploads", "firmware"):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / "half").write_bytes(b"ha")
+    uploads.files_due(clock.now(), 100)
+    assert sorted(kept(tmp_path)) == [b"ha", b"ha", b"log line\n"]
+    clock.shift(25 * 3600)
+    uploads.files_due(clock.now(), 100)
+    assert kept(tmp_path) == [b"log line\n"]
+
+
 def test_a_full_disk_is_said_and_nothing_is_kept(charger, tmp_path, monkeypatch):
     row = uploads.ask(charger.row, "diagnostics", by="om")
     monkeypatch.setattr(files, "free_bytes", lambda: 10)
