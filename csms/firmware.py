@@ -168,6 +168,7 @@ def by_name(name: str, now: datetime) -> FirmwareUpdate | None:
 @transaction.atomic
 def fetched(row: FirmwareUpdate, *, whole: bool, now: datetime) -> None:
     """It reads from the address; or it has read up to the last byte. The first of each is audited, every request is counted."""
+    _lock_command(row.pk)
     if not whole:
         FirmwareUpdate.objects.filter(pk=row.pk).update(fetch_count=F("fetch_count") + 1)
     name = "fetched_whole_at" if whole else "fetched_at"
@@ -246,9 +247,7 @@ def timeout_due(now: datetime, limit: int) -> int:
 # -- the one way an update changes ---------------------------------------------------------------------------------------
 def _step(pk: int, event: Event, now: datetime, *, trigger: str = "") -> Verdict:
     with transaction.atomic():
-        command_pk = FirmwareUpdate.objects.values_list("command_id", flat=True).get(pk=pk)
-        # A command's row before its update's: that is how the answer to it comes, too.
-        Command.objects.select_for_update(no_key=True).filter(pk=command_pk).first()
+        _lock_command(pk)
         row = FirmwareUpdate.objects.select_for_update(no_key=True, of=("self",)).select_related("image", "charge_point").get(pk=pk)
         before = _snapshot(row)
         after, verdict = rule.step(before, event, now)
@@ -273,6 +272,12 @@ def _step(pk: int, event: Event, now: datetime, *, trigger: str = "") -> Verdict
         if deed := DEEDS.get(verdict):
             deed(row, now)
         return verdict
+
+
+def _lock_command(pk: int) -> None:
+    """A command's row before its update's: that is how the answer to it comes, too, and a charger may fetch before we have read that."""
+    command_pk = FirmwareUpdate.objects.values_list("command_id", flat=True).get(pk=pk)
+    Command.objects.select_for_update(no_key=True).filter(pk=command_pk).first()
 
 
 def _snapshot(row: FirmwareUpdate) -> Update:

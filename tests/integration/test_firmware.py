@@ -1,12 +1,14 @@
 """Firmware updates: what is asked of a charger, what it says, fetches and boots with, and what time makes of it."""
 
 import io
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import connection
+from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import AuditEntry
@@ -233,6 +235,28 @@ def test_it_said_installed_and_its_boot_is_waited_for(charger, image):
     assert not Command.objects.filter(action="TriggerMessage").exists()
     charger.boot(firmwareVersion="2.0")
     assert now(row).state == "installed"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_charger_that_fetches_while_its_answer_is_worked_on(charger, image):
+    """Command before update, as everywhere: the other way round the two would wait for each other, and one would be lost."""
+    row = firmware.update(charger.row, image, by="om")
+
+    def fetch():
+        try:
+            firmware.fetched(FirmwareUpdate.objects.get(pk=row.pk), whole=True, now=clock.now())
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(1) as one:
+        with transaction.atomic():  # as the answer does
+            Command.objects.select_for_update(no_key=True).get(pk=row.command_id)
+            fetching = one.submit(fetch)
+            time.sleep(0.5)
+            assert not fetching.done()
+            FirmwareUpdate.objects.select_for_update(no_key=True, nowait=True).get(pk=row.pk)
+        fetching.result(10)
+    assert now(row).state == "downloaded"
 
 
 def test_one_update_is_open_per_charger(charger, image, network):
