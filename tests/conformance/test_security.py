@@ -174,7 +174,7 @@ def test_TC_087_C15_a_client_certificate(world, over_tls):
 
 
 def test_C16_certificates_that_open_nothing(world, front, over_tls, settings):
-    """A11: of another authority, self-made, expired, of another charger, of another operator, revoked: refused."""
+    """Of another authority, self-made, expired, of another charger, of another operator, revoked: refused."""
     set_profile("VLT-0001", 3)
     chain, private = certified()
     over_tls(key=None, chain=chain, private=private).close()
@@ -199,7 +199,7 @@ def test_C16_certificates_that_open_nothing(world, front, over_tls, settings):
 
 
 def test_C17_a_charger_of_profile_2_is_refused_on_the_plain_port(world, over_tls):
-    """A09: the right key without TLS is refused, and a person is told that it was seen in the clear."""
+    """The right key without TLS is refused, and a person is told that it was seen in the clear."""
     set_profile("VLT-0001", 2)
     assert refused(lambda: world.connect(boot=False)) in (401, 403)
     assert Alert.objects.get().kind == "downgrade"

@@ -12,6 +12,7 @@ from django.urls import Resolver404, resolve
 
 from csms.dispatch import ROUTES
 from csms.repair import actions
+from tests.conformance import cases
 from voltaro.celery import WORKERS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +88,21 @@ def test_the_matrix_of_ocpp_says_what_is_handled():
     assert set(shown) == actions("1.6")
     handled = {name for name, (way, state) in shown.items() if way == "charger to us" and state == "handled"}
     assert handled == {name for name in ROUTES["1.6"]}
+
+
+def test_every_conformance_case_has_its_test_and_its_row():
+    held = cases.held()
+    assert sorted(held) == sorted(cases.CODES)
+    assert not [name for tests in held.values() for name, words in tests if not words], "their first lines are the rows"
+    shown = {
+        code: (numbers, what, result)
+        for code, numbers, what, result in rows("docs/conformance.md", "| case | OCA test case | what | result |")
+    }
+    assert list(shown) == cases.CODES
+    for code, (numbers, what, result) in shown.items():
+        assert what == " ".join(words for _, words in held[code]), f"{code}: write the table again"
+        assert numbers.replace("TC_", "").split(", ") == [match[1] or "" for name, _ in held[code] if (match := cases.NAME.match(name))]
+        assert result == "passes", code
 
 
 def test_the_addresses_lead_somewhere():
