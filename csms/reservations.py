@@ -29,7 +29,9 @@ GRACE_S = 15
 ASK_S = 60
 
 
-def reserve(charge_point: ChargePoint, connector: Connector | None, tag: IdTag, until: datetime, *, trigger: str = "console") -> Reservation:
+def reserve(
+    charge_point: ChargePoint, connector: Connector | None, tag: IdTag, until: datetime, *, trigger: str = "console"
+) -> Reservation:
     """Ask the charger to keep this connector (None: any of its) for this tag. Nothing is kept until it has accepted.
 
     Raises ValidationError with a sentence.

@@ -13,6 +13,7 @@ from csms.models import ChargePoint, ChargingSession, Command, IdTag, Reservatio
 from csms.timestamps import write
 from tests import factories, money
 from tests.charger import Charger, later
+from tests.integration.test_permits import both
 from voltaro import clock
 
 pytestmark = pytest.mark.django_db
@@ -325,3 +326,12 @@ def test_a_payment_on_a_reserved_connector_goes_back_whole(sandbox, kaveri_qr, r
     clock.shift(30 * 60 + 1)
     ChargePoint.objects.update(last_seen=clock.now())
     assert money.pay(sandbox, kaveri_qr, 20_000, vpa="ravi@ybl").state == "starting"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_reserve_one_connector_in_the_same_instant(network, bells):
+    tags_ = [IdTag.objects.create(tag=f"CARD{number}", company=network.voltaro) for number in range(2)]
+    until = later(600)
+    heard = both(*(lambda tag=tag: reservations.reserve(network.kaveri_charger, network.kaveri_connector, tag, until) for tag in tags_))
+    assert sorted(type(one).__name__ for one in heard) == ["Reservation", "ValidationError"]
+    assert Reservation.objects.count() == Command.objects.count() == 1

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from datetime import timedelta
+from functools import partial
 
 import pytest
 from django.db import OperationalError
@@ -12,6 +13,7 @@ from csms import dispatch, permits, sessions, tags
 from csms.models import ChargePoint, ChargingSession, Command, IdTag, QuirkProfile
 from tests import factories
 from tests.charger import Charger, later
+from tests.integration.test_permits import both
 from voltaro import clock
 
 pytestmark = pytest.mark.django_db
@@ -409,3 +411,27 @@ def test_A08_our_own_mistake_is_answered_from_memory_too(charger, card, monkeypa
     assert AuditEntry.objects.filter(action="message.quarantined").exists()
     with pytest.raises(AssertionError, match="InternalError"):
         charger.call("Authorize", {"idTag": "NEVERSEEN"})
+
+
+# -- at the same moment -----------------------------------------------------------------------------------------------------
+@pytest.mark.django_db(transaction=True)
+def test_one_card_at_two_chargers_in_the_same_instant_charges_at_one(network, bells, card):
+    """Both starts are recorded; the card's row is locked by whoever comes first, and the other sees that session."""
+    first, second = Charger(network.kaveri_charger), Charger(network.ganga_charger)
+    for charger in (first, second):
+        charger.boot()
+    for turn in range(5):
+        row = card(f"CARD{turn}")
+        heard = both(*(partial(one.start, row.tag, meter=turn) for one in (first, second)))
+        assert sorted(answer["idTagInfo"]["status"] for answer in heard) == ["Accepted", "ConcurrentTx"]
+        assert ChargingSession.objects.filter(card=row, authorized=True).count() == 1
+        assert ChargingSession.objects.filter(card=row).count() == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_authorizer_asked_twice_at_once_makes_one_row(network):
+    from csms import authorizer
+
+    keep = partial(authorizer.store, "AABB0011", authorizer.Answer("Accepted"), network.kaveri_charger.pk, clock.now())
+    rows = both(keep, keep, keep)
+    assert len({row.pk for row in rows}) == IdTag.objects.count() == 1
