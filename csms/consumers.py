@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any
 
@@ -32,6 +33,8 @@ HOLD_S = 30.0
 DRAIN_S = 4.0
 SEND_S = 10.0
 HELD_S = 5.0
+# So long a frame that seems torn waits for its rest.
+REST_S = 1.0
 LEAVE_S = 2.5
 # So many calls in a row without an answer, and the line is closed in the hope of a better one (csms/gateway.py).
 DEAF_CALLS = 5
@@ -238,7 +241,10 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                     await self._news.wait()
                 raw = self._inbox.popleft()
                 try:
-                    await self._hold(raw)
+                    if raw is not None and frames.torn(raw):
+                        raw = await self._with_its_rest(raw)
+                    for one in [None] if raw is None else frames.split(raw):
+                        await self._hold(one)
                 except (OperationalError, InterfaceError):
                     # Unanswered, the charger keeps the message and sends it again; an error would make it forget.
                     await self.close_for("the database is away", 1011)
@@ -250,6 +256,20 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             self._ending = True
             while self._inbox:
                 self._worked_off(self._inbox.popleft())
+
+    async def _with_its_rest(self, raw: bytes) -> bytes:
+        """Some firmware sends one frame in several messages (Q40). What is torn for good is taken as it is, a moment later."""
+        while frames.torn(raw):
+            if not self._inbox and not self._ending:
+                self._news.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), REST_S)
+            follows = self._inbox[0] if self._inbox else None
+            if follows is None or follows.lstrip().startswith(b"[") or len(raw) + len(follows) > settings.MAX_FRAME_BYTES:
+                break
+            raw += follows
+            self._inbox.popleft()
+        return raw
 
     def _worked_off(self, raw: bytes | None) -> None:
         if self._line is not None and raw is not None:

@@ -19,6 +19,7 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Alerts", "notification_important", "csms.Alert", "?open=yes"),
             ("Faults", "error", "csms.ChargerError", "?open=yes"),
             ("Onboarding", "sensors", "onboarding", ""),
+            ("Quirk profiles", "tune", "csms.QuirkProfile", ""),
             ("Root certificates", "workspace_premium", "csms.RootCertificate", ""),
             ("Firmware", "system_update_alt", "csms:firmware", ""),
         ],

@@ -61,6 +61,12 @@ class QuirkProfileAdmin(ScopedAdmin):
         *((title, {"fields": list(names)}) for title, names in quirk_form.groups()),
     ]
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if db_field.name == "note":
+            field.widget = UnfoldAdminTextareaWidget(attrs={"rows": 4})
+        return field
+
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return QuirkProfile.objects.order_by(F("name"))
 
