@@ -168,7 +168,7 @@ def ended(command: Command, now: datetime) -> None:
 
 
 def used(row: ChargePoint, now: datetime) -> None:
-    """It came in with the new key: the old one opens nothing any more. The caller holds the row and saves it."""
+    """It came in with the new key: the old one opens nothing any more, nor does having none. The caller holds the row and saves it."""
     asked = of(row)
     commands.effective(asked, now, "It came in with the new key.")
     asked.exclude(secret="").update(secret="", updated_at=now)
@@ -177,6 +177,9 @@ def used(row: ChargePoint, now: datetime) -> None:
         row.pending_since = None
         alerts.clear(row.pk, ALERT, now)
     audit.record("credentials.changed", row)
+    if row.security_profile == 0:
+        row.security_profile = 1
+        audit.record("security_profile.raised", row, before={"profile": 0}, after={"profile": 1}, trigger="its first key")
 
 
 # -- keys that nobody uses ---------------------------------------------------------------------------------------------

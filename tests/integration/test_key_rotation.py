@@ -215,7 +215,8 @@ def test_a_charger_without_a_key_is_given_one_over_the_wire(charger):
     assert charger.comes() == ""  # at profile 0 nothing is asked for
     assert charger.comes(new) == ""
     assert credentials.matches("VLT-0001", row(charger).credentials_hash, new.encode())
-    assert row(charger).security_profile == 0
+    assert row(charger).security_profile == 1  # it has shown that it can: from now on it must
+    assert charger.comes() == "wrong_key"
 
 
 def test_an_answer_that_repeats_the_key_is_kept_without_it(charger):

@@ -98,6 +98,8 @@ def test_one_without_a_key_is_given_one_and_raised(charger):
     charger.accept(command.unique_id)
     assert charger.comes() == ""  # not yet
     assert charger.comes(new) == ""
+    command.refresh_from_db()
+    assert command.state == CommandState.EFFECTIVE
     assert row(charger).security_profile == 1 and row(charger).pending_since is None
     assert charger.comes() == "wrong_key"
 
