@@ -130,10 +130,46 @@ def test_the_operator_opens_every_page_of_the_console(visit, running, charger):
         assert page.locator("h1, h2").count() > 0
     pk = running.row("select id from csms_chargepoint where cp_id = 'E2E-BROWSER'")["id"]
     session = running.row("select max(id) as id from csms_chargingsession")["id"]
-    for href in ("/console/chargers/", f"/console/chargers/{pk}/", f"/console/sessions/{session}/"):
+    own = (f"/console/chargers/{pk}/", f"/console/chargers/{pk}/firmware/", f"/console/chargers/{pk}/files/")
+    for href in ("/console/firmware/", "/console/chargers/", *own, f"/console/sessions/{session}/"):
         page.goto(href)
         page.wait_for_timeout(500)
     assert page.get_by_text("kWh").count() > 0
+
+
+def test_the_operator_asks_a_charger_and_follows_it_to_its_effect(visit, running, charger):
+    pk = running.row("select id from csms_chargepoint where cp_id = 'E2E-BROWSER'")["id"]
+    for size in (DESK, PHONE):
+        page = visit(size)
+        sign_in(page, "root")
+        page.goto(f"/console/chargers/{pk}/")
+        page.locator("section[aria-label='Ask it']").get_by_role("link", name="Ask for a message").click()
+        page.select_option("select[name=requestedMessage]", "StatusNotification")
+        page.click("#send")
+        page.get_by_text("StatusNotification came.").wait_for()  # the page follows by itself
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.locator(".vt-frames summary").first.click()
+        page.locator(".vt-frames pre.loaded").first.wait_for()
+        page.goto("/console/chargers/?q=E2E-BROWSER")
+        page.locator("input[name=pk]").first.check()
+        page.click("#ask-chosen")
+        page.get_by_role("button", name="Clear its authorization cache").click()
+        page.click("#send")
+        page.get_by_text("effective").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        page.context.clear_cookies()
+
+
+def test_a_charger_is_asked_without_javascript(chromium, running, charger):
+    pk = running.row("select id from csms_chargepoint where cp_id = 'E2E-BROWSER'")["id"]
+    context = chromium.new_context(viewport=PHONE, base_url=running.url, java_script_enabled=False)
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    sign_in(page, "root")
+    page.goto(f"/console/chargers/{pk}/ask/ClearCache/")
+    page.click("#send")
+    page.get_by_text("It has happened").first.wait_for()  # it is loaded again every five seconds
+    context.close()
 
 
 def test_the_operator_reads_the_messages_and_replays_a_session(visit, running, charger):
