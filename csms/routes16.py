@@ -3,6 +3,7 @@
 A deed runs inside the transaction that also keeps the frame, and answers with the payload and a note for the log.
 """
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -28,11 +29,14 @@ from csms import (
     vendors,
 )
 from csms.context import Changed, Context, HangUp, Route, StopPlanned
+from csms.events import StatusReported
 from csms.metering import Moved
 from csms.models import ChargePoint, Registration
 from csms.quick import Arrived
 
 SEEN_EVERY_S = 20
+# What a status of connector 0 may be (1.6 §4.9); "Unknown": a word that the standard does not have.
+OF_THE_CHARGER = ("Available", "Unavailable", "Faulted", "Unknown")
 
 
 def seen(context: Context, now: datetime) -> None:
@@ -103,7 +107,20 @@ def _heartbeat(context: Context, said: Any, now: datetime) -> tuple[dict[str, An
     return ocpp16.write_heartbeat(now), ""
 
 
+def _of_the_only_one(context: Context, said: StatusReported) -> StatusReported:
+    """A box with one connector may speak of it as 0 (Q60): what only a connector can be gives it away, and is remembered."""
+    if said.connector_no or len(context.places) != 1:
+        return said
+    if not context.learned.get("speaks_as_zero"):
+        if said.status in OF_THE_CHARGER:
+            return said
+        quirks.learn(context.charge_point_pk, speaks_as_zero=True)
+        context.learned = {**context.learned, "speaks_as_zero": True}
+    return replace(said, connector_no=next(iter(context.places.values())).connector_no)
+
+
 def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
+    said = _of_the_only_one(context, said)
     code, note = stations.status(context.charge_point_pk, context.cp_id, context.epoch, said, now)
     clocks.heard(context, said, now)
     if code:

@@ -407,3 +407,23 @@ def test_the_door_knows_what_was_learned(charger):
     known = stations.find(charger.row.cp_id)
     assert known.learned == {"naive_time": "local", "other": 1}
     assert dispatch.habits_of(known).naive_time == "local"
+
+
+# -- a box that speaks of its one connector as 0 -----------------------------------------------------------------------
+def test_Q60_one_connector_spoken_of_as_0_is_that_connector(charger, network):
+    charger.boot()
+    charger.status("Available", connector=0)
+    assert Connector.objects.get(charge_point=charger.row.cp_id).status == "Available"  # as before: this is the charger's own
+    Connector.objects.filter(charge_point=charger.row.cp_id).update(status="Unknown")
+    charger.status("Preparing", connector=0)
+    assert Connector.objects.get(charge_point=charger.row.cp_id).status == "Preparing"
+    charger.connect()
+    charger.status("Available", connector=0)
+    assert Connector.objects.get(charge_point=charger.row.cp_id).status == "Available"
+
+
+def test_Q60_of_two_connectors_0_is_neither(charger):
+    charger.boot()
+    charger.status("Available", connector=2)
+    charger.status("Charging", connector=0)
+    assert {one.status for one in Connector.objects.filter(charge_point=charger.row.cp_id)} == {"Available"}
