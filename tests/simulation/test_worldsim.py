@@ -7,7 +7,7 @@ import pytest
 
 from voltaro.worldsim.simulation import Simulation
 
-SEEDS = os.environ.get("WORLDSIM_SEEDS", "1..8")
+SEEDS = os.environ.get("WORLDSIM_SEEDS", "1..3")
 
 
 def seeds():

@@ -25,6 +25,7 @@ from voltaro.worldsim.razorpay import Razorpay
 BUSY_S, CALM_S = 45 * 60, 6 * 3600
 # Beats that come oftener find little more, and take the time of many worlds.
 LEAST_BEAT_S = 20
+LEASE_S = 15.0
 # Not part of a day's life, and slow.
 LEFT_OUT = {"reconcile", "retention.frames", "retention.readings", "qr.poll"}
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission", "csms_quirkprofile"}
@@ -95,6 +96,7 @@ class Simulation:
         for name in sorted(set(WORKERS) - LEFT_OUT):
             self.clockwork.after(self.bells.uniform(0, WORKERS[name].every_s), lambda name=name: self._beat(name))
         self.clockwork.after(1.0, self._psp_works)
+        self.clockwork.after(LEASE_S, self._leases)
         self.clockwork.after(self.dice.uniform(60, 180), self._rider)
 
     # -- riders ------------------------------------------------------------------------------------------------
@@ -121,6 +123,15 @@ class Simulation:
     def _psp_works(self) -> None:
         self.razorpay.work()
         self.clockwork.after(1.0 if self.faults.on else 5.0, self._psp_works)
+
+    def _leases(self) -> None:
+        """The process lives, and holds these lines (those too that have died without a word)."""
+        held = [context.charge_point_pk for line in self.lines for context in (line.context, *line.half_open) if context is not None]
+        try:
+            self.process.run("leases", stations.renew_leases, "sim", self.clockwork.now(), held)
+        except (OperationalError, InterfaceError):
+            self.clockwork.tell("leases were not renewed")
+        self.clockwork.after(LEASE_S, self._leases)
 
     # -- our workers ---------------------------------------------------------------------------------------------
     def _beat(self, name: str) -> None:
