@@ -422,7 +422,7 @@ def test_a_fault_and_its_end_go_the_ordinary_way(charger):
         ('["2","1","Heartbeat",{}]', 3),
         ('[2,7,"Heartbeat",{}]', 3),
         ('[2,"1","FooBar",{}]', "NotImplemented"),
-        ('[2,"1","DiagnosticsStatusNotification",{}]', "NotSupported"),
+        ('[2,"1","RemoteStartTransaction",{"idTag":"A"}]', "NotSupported"),
         ('[2,"1","StatusNotif', "FormationViolation"),
         ('[2,"1",{},{}]', "FormationViolation"),
         ("[" * 9_000, "FormationViolation"),
