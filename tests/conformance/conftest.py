@@ -148,11 +148,13 @@ def world(served: World, transactional_db, monkeypatch) -> Iterator[World]:
     for client in served.clients:
         with contextlib.suppress(Exception):
             client.end()
+    heard = sum(way == "IN" for client in served.clients for way, _ in client.frames)
     served.clients.clear()
     # The server has put every line away and written its log before the tables are emptied under it.
     with contextlib.suppress(AssertionError):
         World.until(lambda: not Connection.objects.filter(closed_at__isnull=True).exists(), "the lines to be put away")
-    time.sleep(0.3)
+    with contextlib.suppress(AssertionError):
+        World.until(lambda: 0 < heard <= OcppMessage.objects.filter(direction="OUT").count(), "the log to be written", 0.3)
     served.time_put_right()
     assert served.server.alive, served.server.log.read_text()[-3000:]
     assert not served.server.mistakes, served.server.mistakes[:3]
