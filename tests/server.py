@@ -118,9 +118,8 @@ def serving(folder: Path, *, under: str = "daphne", alone: bool = True, **enviro
             process.wait(15)
         except subprocess.TimeoutExpired:
             process.kill()
-        if not alone:
-            return
-        # Its pooled connections must be gone before the test's database is dropped.
-        with psycopg.connect(given, autocommit=True) as db:
-            others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
-            db.execute(others, [name])
+        if alone:
+            # Its pooled connections must be gone before the test's database is dropped.
+            with psycopg.connect(given, autocommit=True) as db:
+                others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()"
+                db.execute(others, [name])
