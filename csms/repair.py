@@ -87,8 +87,19 @@ def _folder(version: str) -> Any:
 
 @cache
 def _request_schema(version: str, action: str) -> Node:
-    text = (_folder(version) / f"{action}.json").read_text(encoding="utf-8-sig")
-    return _object(json.loads(text))
+    schema = json.loads((_folder(version) / f"{action}.json").read_text(encoding="utf-8-sig"))
+    return _object(_resolved(schema, schema.get("definitions", {})))
+
+
+def _resolved(schema: Any, definitions: dict[str, Any]) -> Any:
+    """With what the security extension's schemas only refer to put in its place."""
+    if isinstance(schema, list):
+        return [_resolved(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _resolved(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {name: _resolved(one, definitions) for name, one in schema.items() if name != "definitions"}
 
 
 def warm(version: str = "1.6") -> None:
