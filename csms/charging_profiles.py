@@ -99,6 +99,9 @@ def _check(
         raise ValidationError("A limit of one session needs a session that is running on this charger.")
     if connector_no and not charge_point.connectors.filter(connector_id=connector_no).exists():
         raise ValidationError(f"The charger has no connector {connector_no}.")
+    least_a = quirks.of(charge_point).least_current_a
+    if any(0 < rule.converted(one.limit, unit, "A", phases or 1) < least_a for one in steps):
+        raise ValidationError(f"This model ends its session below {least_a} A. Ask for {least_a} A or more, or for 0.")
 
 
 def _same_place(row: ChargingProfile) -> QuerySet[ChargingProfile]:
@@ -181,7 +184,7 @@ def _wish(row: ChargingProfile) -> Wish:
         purpose=row.purpose,
         steps=tuple(Step(start_s, Decimal(limit)) for start_s, limit in said["steps"]),
         unit=said["unit"],
-        phases=said.get("phases") or 0,
+        phases=said.get("phases") or quirks.of(row.charge_point).number_phases,
         daily=bool(row.recurrency),
         duration_s=said.get("duration_s"),
         valid_from=row.valid_from,

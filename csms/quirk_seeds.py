@@ -48,7 +48,7 @@ SEEDS = (
          "plugged in (a status ends no session)."),
     Seed("go-e", "go-e*", "", "", {"rate_unit": "A", "read_back": True},
          "Accepts keys and limits that it does not apply: they are read back."),
-    Seed("Grizzl-E", "", "*Grizzl*", "", {"without_subprotocol": True, "password_optional": True, "settle_s": 20},
+    Seed("Grizzl-E", "", "*Grizzl*", "", {"without_subprotocol": True, "settle_s": 20},
          "Names no sub-protocol; shows an empty password; tears frames; accepts a limit for the whole charger and ignores it "
          "(03.09)."),
     Seed("Growatt THOR", "Growatt*", "", "", {"naive_time": "local"},

@@ -25,7 +25,6 @@ class Habits:
     settle_s: int = 10
     boot_trigger: bool = False
     pending_first: bool = False
-    password_optional: bool = False
     # tags
     id_tag_form: str = "as_is"
     anonymous_tag: str = ""
@@ -49,7 +48,7 @@ class Habits:
     profile_kind: str = "Absolute"
     rate_unit: str = ""
     number_phases: int = 0
-    least_current_a: int = 6
+    least_current_a: int = 0
     profile_interval_s: int = 10
     # files
     file_scheme: str = ""
@@ -66,7 +65,6 @@ HELP: dict[str, str] = {
     "settle_s": "After a connect nothing automatic is sent for so long (and up to as long again, by chance).",
     "boot_trigger": "Never boots by itself: asked once for a BootNotification.",
     "pending_first": "Wants Pending and its configuration first, then Accepted.",
-    "password_optional": "May show an empty password although a key is set (only at security profile 0).",
     "id_tag_form": "as_is, reversed (byte order of its reader) or decimal.",
     "anonymous_tag": "The tag it starts with when charging is free to all.",
     "energy_unit": "Wh or kWh, whatever it says it measures in.",
@@ -85,7 +83,7 @@ HELP: dict[str, str] = {
     "profile_kind": "Absolute or Relative.",
     "rate_unit": "W or A; empty: as its configuration says.",
     "number_phases": "Of its charging profiles; 0: not said.",
-    "least_current_a": "Below that a limit pauses it or ends the session.",
+    "least_current_a": "Below that (but for 0) a limit ends its session: not asked of it; 0: not known.",
     "profile_interval_s": "The least time between two charging profiles.",
     "file_scheme": "http or https for files; empty: as our address.",
     "data_transfer": "known (vendors we know), accept (everything), refuse.",
@@ -108,7 +106,6 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         (
             "subprotocols",
             "without_subprotocol",
-            "password_optional",
             "heartbeat_timeout_s",
             "pings",
             "quiet_s",

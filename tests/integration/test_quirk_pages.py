@@ -293,3 +293,26 @@ def test_the_page_asks_a_fixed_number_of_questions(om, network):
     many = {"configurationKey": [{"key": f"K{n}", "value": "x" * 300, "readonly": False} for n in range(300)]}
     configuration.store(network.kaveri_charger.pk, many, [], clock.now())
     assert queries(om, page) == few
+
+
+# -- limits that a model does not bear ---------------------------------------------------------------------------------
+def test_Q103_Q172_a_limit_that_would_end_its_session_is_not_asked(network, bells):
+    from decimal import Decimal
+
+    from django.core.exceptions import ValidationError
+
+    from csms import charging_profiles
+    from csms.models import ChargingProfile
+    from csms.rules.profile import Step
+
+    ChargePoint.objects.filter(pk=network.kaveri_charger.pk).update(quirk_settings={"least_current_a": 6, "number_phases": 3})
+    row = ChargePoint.objects.get(pk=network.kaveri_charger.pk)
+
+    def want(limit: str, unit: str) -> ChargingProfile:
+        return charging_profiles.want(row, purpose="TxDefaultProfile", connector_no=1, steps=(Step(0, Decimal(limit)),), unit=unit)
+
+    for limit, unit in (("5.9", "A"), ("1000", "W")):
+        with pytest.raises(ValidationError, match="below 6 A"):
+            want(limit, unit)
+    for limit, unit in (("6", "A"), ("0", "A"), ("4140", "W")):
+        assert charging_profiles._wish(want(limit, unit)).phases == 3
