@@ -38,5 +38,18 @@ def test_server_flags_are_the_same_in_the_image_and_in_bin_run():
 def test_nginx_is_more_patient_with_chargers_than_the_gateway():
     from django.conf import settings
 
-    block = re.search(r"location /ocpp \{(.*?)\}", (ROOT / "deploy" / "nginx.conf").read_text(), re.DOTALL)[1]
-    assert int(re.search(r"proxy_read_timeout (\d+)s", block)[1]) > settings.HEARTBEAT_TIMEOUT_S
+    blocks = re.findall(r"location /ocpp \{(.*?)\}", (ROOT / "deploy" / "nginx.conf").read_text(), re.DOTALL)
+    assert len(blocks) == 3  # of the chargers, of everybody, and the one that is only for those who must
+    for block in blocks:
+        assert int(re.search(r"proxy_read_timeout (\d+)s", block)[1]) > settings.HEARTBEAT_TIMEOUT_S
+        assert "proxy_set_header" not in block  # one here would drop all those above it
+
+
+def test_what_the_proxy_says_is_believed_by_name_only():
+    assert "TRUSTED_PROXIES:" in (ROOT / "docker-compose.yml").read_text()
+    assert '"--proxy-headers"' not in (ROOT / "Dockerfile").read_text()  # daphne's own belief has no names
+    from voltaro import proxies
+
+    nginx = (ROOT / "deploy" / "nginx.conf").read_text()
+    for header in (proxies.ADDRESS, proxies.SCHEME, *proxies.OF_CERTIFICATES):
+        assert re.search(rf"^    proxy_set_header {header.decode()} ", nginx, re.IGNORECASE | re.MULTILINE), header
