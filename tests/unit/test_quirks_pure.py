@@ -1,8 +1,10 @@
 """What real chargers do, by the numbers of docs/quirks.md: the part without a database."""
 
 import json
+import re
 from dataclasses import asdict, fields
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -463,3 +465,10 @@ def test_the_more_is_said_of_a_charger_the_more_it_counts_and_its_own_most():
     assert (resolved.settle_s, resolved.quiet_s, resolved.configuration) == (3, 7, (("A", "1"), ("B", "2")))
     told, configuration = habits.sources(found, {"quiet_s": 7})
     assert (told["settle_s"].by, told["quiet_s"].by, configuration["B"].by) == ("model", habits.OWN, "vendor")
+
+
+def test_the_table_of_quirks_has_every_number_once_and_names_settings_that_exist():
+    page = (Path(__file__).resolve().parents[2] / "docs/quirks.md").read_text()
+    assert [int(number) for number in re.findall(r"^\| Q(\d+) \|", page, re.MULTILINE)] == list(range(1, 177))
+    named = {name for line in re.findall(r"settings? [^|]*", page) for name in re.findall(r"`([a-z_]+)`", line)}
+    assert named <= set(habits.HELP), named - set(habits.HELP)
