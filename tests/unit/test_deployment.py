@@ -45,6 +45,14 @@ def test_nginx_is_more_patient_with_chargers_than_the_gateway():
         assert "proxy_set_header" not in block  # one here would drop all those above it
 
 
+def test_the_worker_has_the_files_too():
+    """Its own volumes take the place of everybody's: they must be among them."""
+    compose = (ROOT / "docker-compose.yml").read_text()
+    shared = re.search(r"^  volumes: \[(.*)\]$", compose, re.MULTILINE)[1]
+    worker = re.search(r"^  worker:\n(.*?)^  \w+:", compose, re.MULTILINE | re.DOTALL)[1]
+    assert shared in re.search(r"volumes: \[(.*)\]", worker)[1]
+
+
 def test_what_the_proxy_says_is_believed_by_name_only():
     assert "TRUSTED_PROXIES:" in (ROOT / "docker-compose.yml").read_text()
     assert '"--proxy-headers"' not in (ROOT / "Dockerfile").read_text()  # daphne's own belief has no names
