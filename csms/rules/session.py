@@ -204,6 +204,8 @@ def _register(session: Session, event: Measured) -> tuple[int | None, frozenset[
 
     Only where no register was ever seen to rise, and each moment once: a clock-aligned interval beside registers says the same energy.
     """
+    if event.register_wh is not None and _is_of_before(session, event):
+        return None, session.flags
     if event.register_wh is not None or event.interval_wh is None:
         return event.register_wh, session.flags - {INTERVALS} if event.register_wh is not None else session.flags
     counting = INTERVALS in session.flags or session.meter.energy_wh == 0
@@ -211,6 +213,16 @@ def _register(session: Session, event: Measured) -> tuple[int | None, frozenset[
     if not counting or again:
         return None, session.flags
     return (session.meter.last_wh or 0) + event.interval_wh, session.flags | {INTERVALS}
+
+
+def _is_of_before(session: Session, event: Measured) -> bool:
+    """A lower register of an earlier moment is one we had, or one that was overtaken, said again out of a queue. No register went back.
+
+    (A lower one of a later moment is a meter that was set to zero; a higher one of an earlier moment is a clock that was set right.)
+    """
+    known, last = session.metered_at, session.meter.last_wh
+    assert event.register_wh is not None
+    return event.at is not None and known is not None and event.at < known and last is not None and event.register_wh < last
 
 
 def _elapsed_s(session: Session, at: datetime | None, now: datetime) -> float:

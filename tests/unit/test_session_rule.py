@@ -132,6 +132,21 @@ def test_a_queue_kept_offline_is_believed_by_the_chargers_clock():
     assert session.meter.energy_wh == 9_000
 
 
+def test_a_queue_that_comes_twice_counts_once():
+    """Sent again in its order under new ids, it looks like a register that was set back and rises again; its times say that it was not."""
+    queue = [(600, Measured(at=after(60 * minute), register_wh=10_000 + 900 * minute)) for minute in range(1, 11)]
+    session, _ = play(a_session(metered_at=NOON), *queue, *queue)
+    assert session.meter.energy_wh == 9_000 and not session.flags
+
+
+def test_a_meter_set_to_zero_and_a_clock_set_right_are_no_queue():
+    session = a_session(metered_at=NOON)
+    zeroed, _ = play(session, *((60 * n, Measured(at=after(60 * n), register_wh=300 * (n - 1))) for n in range(1, 5)))
+    assert zeroed.meter.energy_wh == 900 and "suspect" in zeroed.flags
+    set_right, _ = play(session, *((60 * n, Measured(at=after(60 * n - 20_000), register_wh=10_000 + 300 * n)) for n in range(1, 5)))
+    assert set_right.meter.energy_wh == 1_200 and not set_right.flags
+
+
 def test_Q101_readings_after_the_end_are_late_and_count_nothing():
     ended, _ = play(a_session(), (10, Stopped(at=after(10), register_wh=10_100)))
     session, verdicts = play(ended, (20, Measured(register_wh=10_400)))
