@@ -25,6 +25,7 @@ WORDS = {
     "profile_lowered": "Its security was lowered by hand",
     "security_event": "Reports a security event",
     "serial": "Another serial number",
+    "undercounts": "Its meter counts less than its power says",
 }
 _RAISE = """
 INSERT INTO csms_alert (charge_point_id, kind, detail, count, raised_at, last_at, cleared_by, created_at, updated_at)

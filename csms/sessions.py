@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from accounts import audit
-from csms import alerts, commands, live
+from csms import alerts, commands, live, undercounts
 from csms.models import ChargingSession, Command, CommandState, ConnectorType, SessionState
 from csms.rules import session as rule
 from csms.rules.meter import Meter
@@ -154,6 +154,7 @@ def _tell(row: ChargingSession, before: Session, after: Session, verdict: Verdic
         commands.effective(Command.objects.filter(session=row, action="RemoteStopTransaction"), now)
         Command.objects.filter(session=row, state=CommandState.QUEUED).update(state=CommandState.EXPIRED, settled_at=now)
         alerts.clear(row.charge_point_id, "not_obeying", now)
+        undercounts.look(row, now)
         ring("session.ended")
     live.changed(row.connector.code)
 

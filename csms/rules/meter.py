@@ -95,3 +95,8 @@ def seconds_to_limit(energy_wh: int, limit_wh: int, power_w: int | None) -> floa
     if not power_w or power_w <= 0:
         return None
     return left_wh * 3600 / power_w
+
+
+def undercounts(power_wh: int, energy_wh: int) -> bool:
+    """Whether what the power adds up to cannot be the energy that was counted: twice as much, and more than a few minutes' worth."""
+    return power_wh >= 2_000 and power_wh > 2 * energy_wh
