@@ -7,6 +7,7 @@ says what is held.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import wrap
 
 import pytest
 
@@ -91,7 +92,7 @@ def conformance(ran: dict[tuple[str, str], Ran]) -> str:
         "What a central system must do for OCPP 1.6J chargers, case by case, over real sockets against a running server. Written by",
         "`bin/test tests/conformance --write-table` from what passed; a test is found by the code in its name.",
         "",
-        ", ".join(f"{letter}: {what[0].lower() + what[1:]}" for letter, (what, _) in LETTERS.items()) + ".",
+        *wrap("; ".join(f"{letter} {what[0].lower() + what[1:]}" for letter, (what, _) in LETTERS.items()) + ".", 130),
         "",
         f"{passed} of {len(CODES)} cases pass.",
         "",

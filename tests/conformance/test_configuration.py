@@ -4,6 +4,7 @@ from datetime import timedelta
 from itertools import pairwise
 
 import pytest
+from django.urls import reverse
 
 from csms import wishes
 from csms.models import ChargePoint, Command, ConfigurationKey
@@ -91,14 +92,17 @@ def test_TC_021_G04_a_key_is_changed(world, charger):
     assert (row.wanted, row.value, row.state) == ("30", "30", "in_step")
 
 
-def test_G05_a_change_that_needs_a_reboot(world, charger):
-    """RebootRequired: flagged; a restart can be asked for, and after it the key is read again."""
+def test_G05_a_change_that_needs_a_reboot(world, charger, client):
+    """RebootRequired: flagged; a restart is offered, and after it the key is read again."""
     box = read_first(world, charger, change=lambda name, value: "RebootRequired")
     wish(world, "MeterValueSampleInterval", "30")
     row = key("MeterValueSampleInterval")
     assert row.state == "reboot_required" and "restart" in row.error
     assert world.command("ChangeConfiguration", "accepted").response == {"status": "RebootRequired"}
     assert [action for action, _ in box.heard] == ["ChangeConfiguration"]
+    client.login(username="om", password=PASSWORD)
+    page = client.get(reverse("csms:configuration", args=[row.charge_point_id])).content.decode()
+    assert reverse("csms:ask", args=[row.charge_point_id, "Reset"]) in page
     world.ask("Reset", {"type": "Soft"})
     charger.expect("Reset")
     world.pass_time(35)

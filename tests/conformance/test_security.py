@@ -208,7 +208,7 @@ def test_C17_a_charger_of_profile_2_is_refused_on_the_plain_port(world, over_tls
 
 # -- keys and profiles that change -----------------------------------------------------------------------------------------
 def test_TC_073_X01_a_key_is_changed(world):
-    """Accepted: both keys until the new one is used, then the old one is refused. Rejected: the old one stays. Nobody reads it."""
+    """A key is changed. Accepted: both open the door until the new one is used. Rejected: the old one stays. Nobody reads it."""
     row = ChargePoint.objects.get(cp_id="VLT-0001")
     client = world.connect()
     rotation.rotate_key(row)
@@ -227,10 +227,11 @@ def test_TC_073_X01_a_key_is_changed(world):
     sent = OcppMessage.objects.filter(action="ChangeConfiguration", direction="OUT")
     world.until(lambda: sent.count() == 2)
     assert all(b'"value":"***"' in bytes(one.raw) for one in sent)
+    assert asked["value"].encode() not in world.server.log.read_bytes().lower()
 
 
 def test_TC_083_X11_a_profile_is_raised(world, front, over_tls):
-    """1 to 2: the old one is served until the first success with the new one, then refused."""
+    """A profile is raised, 1 to 2: the old one is served until the first success with the new one, then refused."""
     row = ChargePoint.objects.get(cp_id="VLT-0001")
     client = world.connect()
     security_profiles.ask_for(row, 2)
@@ -246,7 +247,7 @@ def test_TC_083_X11_a_profile_is_raised(world, front, over_tls):
 
 
 def test_TC_074_X02_a_certificate_is_made_and_used(world, over_tls):
-    """SignCertificate is answered first, CertificateSigned follows; with it the charger moves to profile 3."""
+    """SignCertificate is answered first, CertificateSigned follows; with it the charger moves to profile 3. Refused: a person is told."""
     row = ChargePoint.objects.get(cp_id="VLT-0001")
     set_profile("VLT-0001", 2)
     client = over_tls()
@@ -255,6 +256,13 @@ def test_TC_074_X02_a_certificate_is_made_and_used(world, over_tls):
     client.expect("ChangeConfiguration")
     assert client.expect("ExtendedTriggerMessage") == {"requestedMessage": "SignChargePointCertificate"}
     private, key = own_key()
+    assert client.call("SignCertificate", {"csr": request_of(key)}) == {"status": "Accepted"}
+    assert world.work("certificates") == 1
+    client.expect("CertificateSigned", {"status": "Rejected"}, timeout_s=15)
+    world.command("CertificateSigned", "rejected")
+    assert Alert.objects.get(kind="certificate").cleared_at is None
+    assert world.work("certificates", "certificates.renew") == 0
+    client.nothing("CertificateSigned", for_s=2.5)
     assert client.call("SignCertificate", {"csr": request_of(key)}) == {"status": "Accepted"}
     assert world.work("certificates") == 1
     chain = client.expect("CertificateSigned", timeout_s=15)["certificateChain"]
@@ -268,7 +276,7 @@ def test_TC_074_X02_a_certificate_is_made_and_used(world, over_tls):
 
 
 def test_X03_a_request_in_another_name_is_rejected(world, front):
-    """A request for another name or organisation is rejected, and a person is told."""
+    """A certificate request for another name or organisation is rejected, and a person is told."""
     client = world.connect()
     _, key = own_key()
     for name, organisation in (("VLT-0002", "Voltaro"), ("VLT-0001", "Others Ltd")):
@@ -280,7 +288,7 @@ def test_X03_a_request_in_another_name_is_rejected(world, front):
 # -- roots -----------------------------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("kind", ["CentralSystemRootCertificate", "ManufacturerRootCertificate"])
 def test_TC_075_X04_a_root_is_installed(world, kind):
-    """Accepted, Rejected and Failed are shown as they are; what was accepted is known to be held."""
+    """A root of either kind is installed: Accepted, Rejected and Failed are shown; what was accepted is known to be held."""
     row = ChargePoint.objects.get(cp_id="VLT-0001")
     client = world.connect()
     text = Authority("A root").pem
@@ -293,7 +301,7 @@ def test_TC_075_X04_a_root_is_installed(world, kind):
 
 
 def test_TC_076_X05_a_root_is_listed_and_deleted(world):
-    """It is deleted by the very data the charger named it by; the last one of our server only with a second word."""
+    """A root is listed, and deleted by the very data the charger named it by; the last of our server's only with a second word."""
     row = ChargePoint.objects.get(cp_id="VLT-0001")
     client = world.connect()
     held = [{**pem.hash_data(Authority(name).pem), "serialNumber": f"00{number}AB"} for number, name in enumerate(("One", "Two"), 1)]
@@ -326,17 +334,17 @@ def _security_event(world, kind):
 
 
 def test_TC_077_X06_an_invalid_certificate_of_the_charger(world):
-    """InvalidChargePointCertificate is thanked for and raises an alert."""
+    """The event InvalidChargePointCertificate is thanked for and raises an alert."""
     _security_event(world, "InvalidChargePointCertificate")
 
 
 def test_TC_078_X07_an_invalid_certificate_of_the_central_system(world):
-    """InvalidCentralSystemCertificate is thanked for and raises an alert."""
+    """The event InvalidCentralSystemCertificate is thanked for and raises an alert."""
     _security_event(world, "InvalidCentralSystemCertificate")
 
 
 def test_X12_an_event_nobody_knows_with_too_much_to_say(world):
-    """An unknown type, a techInfo of more than 255 characters, a flood: thanked for, kept as one row."""
+    """An event of an unknown type, a techInfo of more than 255 characters, a flood: thanked for, kept as one row."""
     client = world.connect()
     for _ in range(20):
         assert client.call("SecurityEventNotification", {"type": "ToasterOnFire", "timestamp": "now", "techInfo": "x" * 3_000}) == {}
