@@ -39,8 +39,8 @@ def test_whatever_chargers_send_they_are_answered_and_every_page_still_opens(net
     assert min(told.values()) > COUNT // 100, told
     stumbled = OcppMessage.objects.filter(note__startswith="kept for a person")
     assert not stumbled.exists(), [(one.text[:500], one.note) for one in stumbled[:3]]
-    # A frame that could not be told apart from no frame at all still stands in the log.
-    assert OcppMessage.objects.filter(direction="IN").count() >= COUNT
+    # All stand in the log, but for what one charger says too often: noise, heartbeats, statuses (csms/floods.py).
+    assert OcppMessage.objects.filter(direction="IN").count() >= COUNT * 0.9
     assert ChargingSession.objects.filter(charge_point__in=rows).count() > 20
     client.login(username="admin", password=PASSWORD)
     for path in _pages(rows):
