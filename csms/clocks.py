@@ -17,7 +17,7 @@ def news(context: Context, said: StatusReported, now: datetime) -> bool:
     """Whether this status shows something of the charger's clock that is to be written; the socket remembers the rest."""
     if said.clock_s is None:
         return False
-    if said.local_clock and not context.habits.naive_time:
+    if _other_zone(context, said):
         return True
     after = rule.measured(context.clock, said.clock_s, now)
     if after.believed_s != context.clock.believed_s:
@@ -30,16 +30,25 @@ def heard(context: Context, said: StatusReported, now: datetime) -> None:
     """Write what `news` found."""
     if said.clock_s is None or not news(context, said, now):
         return
-    if said.local_clock and not context.habits.naive_time:
-        context.learned = {**context.learned, "naive_time": "local"}
-        context.habits = replace(context.habits, naive_time="local")
-        quirks.learn(context.charge_point_pk, naive_time="local")
-    after = rule.measured(context.clock, said.clock_s, now)
+    off_s = said.clock_s
+    if zone := _other_zone(context, said):
+        context.learned = {**context.learned, "naive_time": zone}
+        context.habits = replace(context.habits, naive_time=zone)
+        quirks.learn(context.charge_point_pk, naive_time=zone)
+        off_s = off_s if abs(off_s) <= rule.WRONG_S else 0  # in its own zone it is right, or it would not fit
+    after = rule.measured(context.clock, off_s, now)
     if after.believed_s != context.clock.believed_s:
         mine = ChargePoint.objects.filter(pk=context.charge_point_pk, epoch=context.epoch)
         if mine.update(clock_offset_s=after.believed_s):
             _tell(context.charge_point_pk, after.believed_s, now)
     context.clock = after
+
+
+def _other_zone(context: Context, said: StatusReported) -> str:
+    """The zone its unnamed times are in, when that is news and no profile says otherwise ("" when it is not)."""
+    settled = context.habits.naive_time
+    ours = settled == context.learned.get("naive_time", "")
+    return said.naive if ours and said.naive and said.naive != (settled or "UTC") else ""
 
 
 def _tell(charge_point_pk: int, off_s: int | None, now: datetime) -> None:

@@ -22,7 +22,8 @@ class Alive:
 class StatusReported:
     """`connector_no` 0 is the charger itself. `at` is the charger's time when it gave a believable one.
 
-    `clock_s` is how far its time is ahead of ours, believable or not; `local_clock`: it can only be the station's own, unnamed.
+    `clock_s` is how far its time is ahead of ours, believable or not. `naive`: its time names no zone, and fits just now in this
+    one (local or UTC).
     """
 
     connector_no: int
@@ -33,7 +34,7 @@ class StatusReported:
     vendor_id: str = ""
     vendor_error_code: str = ""
     clock_s: int | None = None
-    local_clock: bool = False
+    naive: str = ""
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ def read_status_notification(payload: dict[str, Any], now: datetime, habits: Hab
         vendor_id=payload.get("vendorId", ""),
         vendor_error_code=payload.get("vendorErrorCode", ""),
         clock_s=None if at is None else max(-(2**31), min(2**31 - 1, round((at - now).total_seconds()))),
-        local_clock=timestamps.is_local(text, now),
+        naive=timestamps.zone_of(text, now),
     )
 
 

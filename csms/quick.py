@@ -46,6 +46,7 @@ WITH moved AS (
   UPDATE csms_chargepoint AS c SET boot_count = c.boot_count + 1, last_boot = %s, last_seen = %s, updated_at = %s
   WHERE id = %s AND epoch = %s AND registration = 'Accepted' AND vendor = %s AND model = %s AND firmware_version = %s
     AND reported_serial = %s AND (serial_number = reported_serial OR reported_serial = '') AND last_boot < %s
+    AND jsonb_exists(learned, 'configuration')
     AND NOT EXISTS (SELECT 1 FROM csms_chargingsession s WHERE s.charge_point_id = c.id AND s.state <> 'STOPPED')
     AND NOT EXISTS (SELECT 1 FROM csms_firmwareupdate u WHERE u.charge_point_id = c.id AND u.finished_at IS NULL)
   RETURNING id

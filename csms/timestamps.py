@@ -33,10 +33,13 @@ def read_at(text: str | None, now: datetime, zone: str = "") -> datetime | None:
     return _as_local(at) if ahead(at, now) and plausible(_as_local(at), now) else at
 
 
-def is_local(text: str | None, now: datetime) -> bool:
-    """Whether this time, said a moment ago and without a zone, can only be the station's own."""
+def zone_of(text: str | None, now: datetime) -> str:
+    """In which zone this time, said just now without naming one, is right: local or UTC; "" when it names one or fits neither."""
     at, naive = _read(text)
-    return at is not None and naive and abs((_as_local(at) - now).total_seconds()) <= FUTURE_S
+    if at is None or not naive:
+        return ""
+    fits = {"local": _as_local(at), "UTC": at}
+    return next((zone for zone, meant in fits.items() if abs((meant - now).total_seconds()) <= FUTURE_S), "")
 
 
 def ahead(at: datetime, now: datetime) -> bool:

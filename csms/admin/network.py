@@ -12,14 +12,16 @@ from unfold.admin import TabularInline
 from accounts.doors import may_operate
 from accounts.filters import ScopedRelatedFilter
 from accounts.scoped_admin import ScopedAdmin
-from csms import batches
+from csms import batches, quirks, stations, wishes
 from csms.batch_views import ask_chargers
 from csms.models import (
     ChargePoint,
     Connector,
+    QuirkProfile,
     Station,
 )
 from csms.templatetags.console import ago, kw
+from voltaro import clock
 
 
 class ConnectorInline(TabularInline):
@@ -83,6 +85,18 @@ class ChargePointAdmin(ScopedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False  # its frames and sessions are the record; a charger that is gone is blocked
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.name == "quirk_profile":
+            kwargs["queryset"] = QuirkProfile.objects.order_by("name")  # nobody's rows: for everybody to choose from
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+    def save_model(self, request: HttpRequest, obj: ChargePoint, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        if "blocked" in form.changed_data and obj.blocked:
+            stations.hang_up(obj.pk, "blocked", clock.now())
+        if "quirk_profile" in form.changed_data:
+            wishes.take_up([obj.pk], quirks.wishes(obj), clock.now())
 
     @admin.action(description="Ask them …", permissions=["change"])
     def ask_them(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse:

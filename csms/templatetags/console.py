@@ -6,6 +6,7 @@ from typing import Any
 from django import template
 from django.utils import timezone
 
+from csms.rules import clock as clock_rule
 from voltaro import clock as our_clock
 
 register = template.Library()
@@ -57,6 +58,12 @@ def kw(watts: int | None) -> str:
 def bp(basis_points: int) -> str:
     """Basis points as percent: 1800 is 18, 1250 is 12.5."""
     return f"{basis_points // 100}.{basis_points % 100:02d}".rstrip("0").rstrip(".")
+
+
+@register.filter
+def clock_off(seconds: int | None) -> str:
+    """How far a charger's clock is off, in words."""
+    return clock_rule.words(seconds)
 
 
 @register.filter

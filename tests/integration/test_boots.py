@@ -358,6 +358,16 @@ def test_Q53_Q97_times_without_a_zone_are_the_stations_own_once_that_is_seen(cha
     assert abs(ChargingSession.objects.get().start_time - began) <= timedelta(seconds=1)
 
 
+def test_Q53_a_firmware_that_has_learned_utc_is_believed_again(charger):
+    charger.boot()
+    naive = "%Y-%m-%dT%H:%M:%S"
+    says(charger, timedelta(hours=5, minutes=30), naive)
+    charger.connect()
+    says(charger, timedelta(0), naive)
+    assert ChargePoint.objects.get(pk=charger.row.pk).learned["naive_time"] == "UTC"
+    assert abs(offset(charger)) <= 2 and alerts("clock") == [] and charger.context.habits.naive_time == "UTC"
+
+
 def test_Q53_what_its_profile_says_of_its_times_counts(charger):
     profile(naive_time="UTC")
     charger.boot()

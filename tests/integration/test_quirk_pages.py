@@ -316,3 +316,20 @@ def test_Q103_Q172_a_limit_that_would_end_its_session_is_not_asked(network, bell
             want(limit, unit)
     for limit, unit in (("6", "A"), ("0", "A"), ("4140", "W")):
         assert charging_profiles._wish(want(limit, unit)).phases == 3
+
+
+def test_a_charger_that_is_blocked_in_its_settings_is_cut_off(om, network):
+    charger = Charger(network.kaveri_charger)
+    charger.boot()
+    chosen = QuirkProfile.objects.create(name="Chosen", vendor="Zed", settings={"configuration": {"HeartbeatInterval": "44"}})
+    quirks.forget()
+    address = reverse("admin:csms_chargepoint_change", args=[charger.row.pk])
+    posted = {"station": "", "registration": "Accepted", "blocked": "on", "quirk_profile": chosen.pk, "serial_number": ""}
+    (connector,) = charger.row.connectors.all()
+    inline = {"id": connector.pk, "charge_point": charger.row.cp_id, "type": connector.type, "max_power_w": connector.max_power_w}
+    formset = {"connectors-TOTAL_FORMS": "1", "connectors-INITIAL_FORMS": "1", **{f"connectors-0-{k}": v for k, v in inline.items()}}
+    answer = om.post(address, {**posted, **formset})
+    assert answer.status_code == 302, answer.context["adminform"].form.errors
+    row = ChargePoint.objects.get(pk=charger.row.pk)
+    assert (row.blocked, row.online, row.quirk_profile) == (True, False, chosen)
+    assert ConfigurationKey.objects.get(charge_point=row, wanted="44").wanted_by == "profile: Chosen"

@@ -225,9 +225,10 @@ def test_Q53_a_time_without_a_zone_is_the_stations_when_it_cannot_be_utc(text, z
 
 
 def test_Q53_only_a_time_said_just_now_shows_the_zone():
-    assert timestamps.is_local("2026-03-01T17:30:10", NOW)
-    for other in ("2026-03-01T12:00:10", "2026-03-01T17:30:10Z", "2026-03-01T15:00:00", None):
-        assert not timestamps.is_local(other, NOW)
+    assert timestamps.zone_of("2026-03-01T17:30:10", NOW) == "local"
+    assert timestamps.zone_of("2026-03-01T12:00:10", NOW) == "UTC"
+    for other in ("2026-03-01T17:30:10Z", "2026-03-01T12:00:10Z", "2026-03-01T15:00:00", None):
+        assert timestamps.zone_of(other, NOW) == ""
 
 
 @pytest.mark.parametrize("text", ["1970-01-01T00:00:09Z", "0001-01-01T00:00:00Z", "2000-01-01T00:00:00Z", "2099-01-01T00:00:00Z"])
@@ -238,9 +239,9 @@ def test_Q54_Q56_an_unset_clock_is_not_believed_and_shown_by_how_much_it_is_off(
 
 def test_Q55_local_time_sent_as_utc_is_seen_not_corrected():
     said = ocpp16.read_status_notification({**STATUS, "timestamp": "2026-03-01T17:30:00Z"}, NOW)
-    assert (said.at, said.clock_s, said.local_clock) == (None, 19_800, False)
+    assert (said.at, said.clock_s, said.naive) == (None, 19_800, "")
     said = ocpp16.read_status_notification({**STATUS, "timestamp": "2026-03-01T17:30:00"}, NOW)
-    assert (said.at, said.clock_s, said.local_clock) == (NOW, 0, True)
+    assert (said.at, said.clock_s, said.naive) == (NOW, 0, "local")
 
 
 def test_Q57_we_write_times_that_every_charger_can_read():
