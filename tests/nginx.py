@@ -77,8 +77,9 @@ def needed() -> None:
 
 
 @contextmanager
-def front(folder: Path, server_port: int, authority: Path | None = None) -> Iterator[Front]:
-    """nginx until the end of the block. `authority`: the public folder of our authority for chargers' certificates."""
+def front(folder: Path, server_port: int, authority: Path | None = None, *, changed: dict[str, str] | None = None) -> Iterator[Front]:
+    """nginx until the end of the block. `authority`: the public folder of our authority for chargers' certificates. `changed`: lines
+    of deploy/nginx.conf, and what stands in their place (shorter times, say)."""
     needed()
     root = Authority("Test server root")
     certificates = folder / "certs"
@@ -91,7 +92,11 @@ def front(folder: Path, server_port: int, authority: Path | None = None) -> Iter
         f"ssl_certificate {certificates}/second.pem;\nssl_certificate_key {certificates}/second.key;\n"
     )
     found = Front(*_free_ports(3), folder, root)
-    (folder / "nginx.conf").write_text(_written(found, server_port, authority))
+    text = _written(found, server_port, authority)
+    for line, other in (changed or {}).items():
+        assert line in text, line
+        text = text.replace(line, other)
+    (folder / "nginx.conf").write_text(text)
     process = subprocess.Popen(
         [*_command(folder), "-g", "daemon off;"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent
     )
