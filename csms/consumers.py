@@ -1,4 +1,4 @@
-"""The charger's socket and the browser's live socket: bytes in, bytes out. All that is asynchronous lives here and in gateway."""
+"""The charger's socket: bytes in, bytes out. What is asynchronous about chargers lives here and in gateway."""
 
 import asyncio
 import logging
@@ -20,7 +20,6 @@ from csms.charge_point import ChargePoint
 from csms.context import Changed, Context, Effect, HangUp, Held, MaySend, Reply, StopPlanned
 from csms.doors import Knock, Opened, door
 from csms.gateway import gateway
-from csms.hub import hub
 from csms.rules import connection as rule
 from csms.rules.door import identity
 from voltaro import clock
@@ -36,6 +35,7 @@ HELD_S = 5.0
 # So long a frame that seems torn waits for its rest.
 REST_S = 1.0
 LEAVE_S = 2.5
+STOP_EVERY_S = 5.0
 # So many calls in a row without an answer, and the line is closed in the hope of a better one (csms/gateway.py).
 DEAF_CALLS = 5
 TOO_LARGE = 1009
@@ -59,6 +59,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         # daphne's side of the line (voltaro/wire.py); None under another server, which then bounds reading and writing itself.
         self._line = self.scope.get("line")
         self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._tried: dict[int, float] = {}  # when a session's stop was last looked at
         self._inbox: deque[bytes | None] = deque()  # None: the statuses that were held back
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
@@ -239,10 +240,9 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                         return
                     self._news.clear()
                     await self._news.wait()
-                raw = self._inbox.popleft()
+                message = self._inbox.popleft()
                 try:
-                    if raw is not None and frames.torn(raw):
-                        raw = await self._with_its_rest(raw)
+                    raw = await self._with_its_rest(message) if message is not None and frames.torn(message) else message
                     for one in [None] if raw is None else frames.split(raw):
                         await self._hold(one)
                 except (OperationalError, InterfaceError):
@@ -251,7 +251,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                     return
                 except Exception:
                     log.exception("a frame of a charger was lost to our own mistake")
-                self._worked_off(raw)
+                self._worked_off(message)
         finally:
             self._ending = True
             while self._inbox:
@@ -268,7 +268,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             if follows is None or follows.lstrip().startswith(b"[") or len(raw) + len(follows) > settings.MAX_FRAME_BYTES:
                 break
             raw += follows
-            self._inbox.popleft()
+            self._worked_off(self._inbox.popleft())
         return raw
 
     def _worked_off(self, raw: bytes | None) -> None:
@@ -329,8 +329,14 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                     await self.close_for(reason, code)
 
     def _plan_stop(self, session_id: int, at: datetime | None) -> None:
-        wait_s = max(0.0, (at - clock.now()).total_seconds()) + 0.02 if at is not None else 0.0
-        self._plan(session_id, wait_s if at is not None and wait_s < 3600 else None, self._stop_now)
+        if at is None:
+            self._tried.pop(session_id, None)
+            self._plan(session_id, None, self._stop_now)
+            return
+        # Past its limit, every reading says that a stop is due; it is asked again by its own clock, not by theirs.
+        tried_s = self._tried.get(session_id, -STOP_EVERY_S) + STOP_EVERY_S - clock.elapsed()
+        wait_s = max(0.0, (at - clock.now()).total_seconds(), tried_s) + 0.02
+        self._plan(session_id, wait_s if wait_s < 3600 else None, self._stop_now)
 
     def _plan(self, key: int, wait_s: float | None, deed: Callable[[int], None]) -> None:
         """Do it after so long (None: not at all), instead of what was planned under this key."""
@@ -341,6 +347,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
 
     def _stop_now(self, session_id: int) -> None:
         self._timers.pop(session_id, None)
+        self._tried[session_id] = clock.elapsed()
         self._background(threads.run(_stop_if_due, session_id))
 
     def _look_at_held(self, key: int) -> None:
@@ -390,37 +397,3 @@ class ChargerConsumer(AsyncWebsocketConsumer):
 def _stop_if_due(session_id: int) -> None:
     with acting("worker", "limit timer"):
         sessions.stop_if_due(session_id, clock.now())
-
-
-class LiveConsumer(AsyncWebsocketConsumer):
-    """A page that shows a connector: told that something changed, at most once a second. Carries no data."""
-
-    channel_layer_alias = "none"  # the process listens once for all its pages (csms/hub.py)
-
-    async def connect(self) -> None:
-        self._code = self.scope["url_route"]["kwargs"]["code"]
-        self._last = 0.0
-        self._planned: asyncio.TimerHandle | None = None
-        await hub.watch(self._code, self)
-        await self.accept()
-
-    async def disconnect(self, code: int) -> None:
-        hub.leave(self._code, self)
-        if self._planned is not None:
-            self._planned.cancel()
-
-    def changed(self) -> None:
-        if self._planned is None:
-            loop = asyncio.get_running_loop()
-            self._planned = loop.call_later(max(0.0, self._last + 1.0 - loop.time()), self._tell)
-
-    def _tell(self) -> None:
-        self._planned, self._last = None, asyncio.get_running_loop().time()
-        self._telling = asyncio.ensure_future(self.send(text_data='{"changed": true}'))
-
-
-class NowhereConsumer(AsyncWebsocketConsumer):
-    """Any other path: refused, rather than an exception."""
-
-    async def connect(self) -> None:
-        await self.close()

@@ -11,7 +11,7 @@ from channels.layers import get_channel_layer
 from csms import live
 
 if TYPE_CHECKING:
-    from csms.consumers import LiveConsumer
+    from csms.live_consumers import LiveConsumer
 
 log = logging.getLogger(__name__)
 

@@ -12,7 +12,8 @@ from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
 from django.urls import re_path  # noqa: E402
 
 from csms import repair  # noqa: E402
-from csms.consumers import ChargerConsumer, LiveConsumer, NowhereConsumer  # noqa: E402
+from csms.consumers import ChargerConsumer  # noqa: E402
+from csms.live_consumers import LiveConsumer, NowhereConsumer  # noqa: E402
 from voltaro import bodies, wire  # noqa: E402
 from voltaro.proxies import TrustedProxies  # noqa: E402
 

@@ -16,7 +16,7 @@ from csms.models import IdTag  # noqa: E402
 
 def main(path: str) -> None:
     company, _ = Company.objects.get_or_create(name="Bench")
-    IdTag.objects.get_or_create(tag="BENCH")
+    IdTag.objects.get_or_create(tag="BENCH", defaults={"concurrent": True})  # one card for all
     keys = {}
     for number in range(500):
         cp_id = f"BENCH-{number:04d}"
