@@ -57,6 +57,7 @@ WITH moved AS (
   UPDATE csms_connector SET status = %s, error_code = 'NoError', info = %s, vendor_error_code = %s, last_updated = %s, updated_at = %s
   WHERE id = %s AND error_code IN ('', 'NoError') AND status <> 'Faulted' AND (last_updated IS NULL OR last_updated <= %s)
     AND EXISTS (SELECT 1 FROM csms_chargepoint WHERE id = %s AND epoch = %s)
+    AND NOT EXISTS (SELECT 1 FROM csms_chargingsession s WHERE s.connector_id = csms_connector.id AND s.state <> 'STOPPED')
   RETURNING id
 )
 {_LOG}"""  # noqa: S608

@@ -22,6 +22,7 @@ from csms import (
     quick,
     quirks,
     security_events,
+    sessions,
     starts,
     stations,
     tags,
@@ -126,6 +127,9 @@ def _status(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any],
     if code:
         if not any(place.code == code for place in context.places.values()):
             context.places = metering.places(context.cp_id)
+        for pk, place in context.places.items():
+            if place.code == code:
+                sessions.connector_said(pk, said.status, now)
         if said.status == "Preparing":
             permits.wake([pk for pk, place in context.places.items() if place.code == code], "plugged in")
         context.effects.append(Changed(code))

@@ -164,8 +164,8 @@ def _stuck(user: Any, now: datetime) -> list[Stuck]:
         Stuck(
             "Chargers silent", mine(ChargePoint).filter(online=True, last_seen__lt=stale).count(), reverse("csms:chargers") + "?show=silent"
         ),
-        Stuck("Alerts about chargers", mine(Alert).filter(cleared_at__isnull=True).count(), rows("csms_alert", "open=yes"), True),
         Stuck("New chargers that wait to be claimed", onboarding_pages.waiting(user), reverse("onboarding")),
+        Stuck("Alerts about chargers", mine(Alert).filter(cleared_at__isnull=True).count(), rows("csms_alert", "open=yes"), True),
         Stuck("Open faults", mine(ChargerError).filter(resolved_at__isnull=True).count(), rows("csms_chargererror", "open=yes")),
         Stuck(
             "Commands without an answer",

@@ -20,7 +20,9 @@ class Connection(Recorded):
     lease_until = models.DateTimeField()
     remote_address = models.CharField(max_length=64, blank=True)
     subprotocol = models.CharField(max_length=16, blank=True)
-    security_profile = models.PositiveSmallIntegerField(null=True, blank=True, help_text="What it showed at the door was good for this one.")
+    security_profile = models.PositiveSmallIntegerField(
+        null=True, blank=True, help_text="What it showed at the door was good for this one."
+    )
     opened_at = models.DateTimeField(default=clock.now)
     closed_at = models.DateTimeField(null=True, blank=True)
     close_code = models.PositiveIntegerField(null=True, blank=True)
