@@ -61,6 +61,7 @@ def test_a_budget_is_a_burst_that_fills_again():
     assert [budget.take(0) for _ in range(4)] == [True, True, True, False]
     assert [budget.take(1.9), budget.take(2.1), budget.take(2.2)] == [False, True, False]
     assert [budget.take(1_000) for _ in range(4)] == [True, True, True, False]
+    assert [budget.take(at_s) for at_s in (1_000, 1_004, 500, 502)] == [False, True, True, True]  # a clock put back is no debt
 
 
 def test_counts_forget_after_their_window_and_are_bounded():
