@@ -130,8 +130,8 @@ def test_the_operator_opens_every_page_of_the_console(visit, running, charger):
         assert page.locator("h1, h2").count() > 0
     pk = running.row("select id from csms_chargepoint where cp_id = 'E2E-BROWSER'")["id"]
     session = running.row("select max(id) as id from csms_chargingsession")["id"]
-    own = (f"/console/chargers/{pk}/", f"/console/chargers/{pk}/firmware/", f"/console/chargers/{pk}/files/")
-    for href in ("/console/firmware/", "/console/chargers/", *own, f"/console/sessions/{session}/"):
+    own = [f"/console/chargers/{pk}/{name}" for name in ("", "firmware/", "files/", "configuration/", "habits/")]
+    for href in ("/console/firmware/", "/console/onboarding/", "/console/chargers/", *own, f"/console/sessions/{session}/"):
         page.goto(href)
         page.wait_for_timeout(500)
     assert page.get_by_text("kWh").count() > 0
