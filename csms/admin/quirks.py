@@ -107,7 +107,8 @@ class QuirkProfileAdmin(ScopedAdmin):
 
     @admin.display(description="Settings")
     def says(self, row: QuirkProfile) -> str:
-        names = [quirk_form.label(name) for name in row.settings] if isinstance(row.settings, dict) else []
+        said = quirk_form.initial(row.settings)
+        names = [quirk_form.label(name).partition(",")[0] for _, group in quirk_form.groups() for name in group if name in said]
         return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "") if names else "–"
 
     @admin.display(description="Chargers")
