@@ -84,14 +84,14 @@ def crawl(
             continue
         kinds[route] += 1
         answer = client.get(path)
-        body = _body(answer)
-        seen.pages[path], seen.from_page[path] = (answer.status_code, body), named_by
+        whole = body(answer)
+        seen.pages[path], seen.from_page[path] = (answer.status_code, whole), named_by
         seen.routes[route] += 1
         if answer.status_code == 302:
             waiting.append((answer.headers["Location"], path))
         if "text/html" not in answer.headers.get("Content-Type", "") or answer.status_code != 200:
             continue
-        for found in dict.fromkeys(_ADDRESS.findall(body.decode("utf-8", "replace"))):
+        for found in dict.fromkeys(_ADDRESS.findall(whole.decode("utf-8", "replace"))):
             address = unescape(found).partition("#")[0]
             address = split.path + address if address.startswith("?") else address
             if address.startswith(within):
@@ -99,7 +99,8 @@ def crawl(
     return seen
 
 
-def _body(answer: HttpResponseBase) -> bytes:
+def body(answer: HttpResponseBase) -> bytes:
+    """All of an answer, also of one that leaves in pieces."""
     if not answer.streaming:
         return answer.content
     with warnings.catch_warnings():  # a file that leaves piece by piece is made for an asynchronous server
