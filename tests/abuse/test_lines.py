@@ -160,9 +160,24 @@ def test_A05_a_spray_narrows_the_door_of_that_address_only(server, chargers, tmp
     assert (spray.actor, spray.after) == ("127.0.0.6", {"address": "127.0.0.6", "refusals": 30})
 
 
-def test_A16_an_address_has_so_many_sockets_and_a_charger_known_there_has_one_more(server, chargers, tmp_path):
-    with serving(tmp_path, alone=False, MAX_SOCKETS_PER_ADDRESS="1") as small, RawLine(small.port, "VLT-0001", KEY) as line:
+def test_A15_half_open_handshakes_do_not_hold_the_door(server, chargers):
+    half_open = [RawLine(server.port, "", "", handshake=False) for _ in range(300)]
+    for one in half_open:
+        one.line.sendall(b"GET /ocpp/VLT-0001 HTTP/1.1\r\nUpgrade: webso")
+    began = time.monotonic()
+    assert tries(server, "VLT-0001", KEY, "127.0.0.1") == [101]
+    assert time.monotonic() - began < 2
+    for one in half_open:
+        one.line.close()
+
+
+def test_A16_A23_an_address_has_so_many_sockets_and_a_charger_known_there_has_one_more(server, chargers, tmp_path):
+    limits = {"MAX_SOCKETS_PER_ADDRESS": "1", "TRUSTED_PROXIES": "127.0.0.1"}
+    with serving(tmp_path, alone=False, **limits) as small, RawLine(small.port, "VLT-0001", KEY) as line:
         assert line.status == 101
+        # Another, through a proxy that is trusted: counted and kept under its own address.
+        assert small.status("/ocpp/VLT-0002", {**basic("VLT-0002", OTHER_KEY), "X-Forwarded-For": "203.0.113.7"}) == 101
+        assert Connection.objects.get(charge_point__cp_id="VLT-0002").remote_address == "203.0.113.7"
         assert tries(small, "NOBODY", OTHER_KEY, "127.0.0.1") == [503]
         assert tries(small, "VLT-0002", OTHER_KEY, "127.0.0.8") == [101]
         Connection.objects.filter(charge_point__cp_id="VLT-0002").update(remote_address="127.0.0.1")  # yesterday, say
@@ -346,7 +361,7 @@ def test_A20_a_line_that_is_never_read_is_given_up_and_nobody_else_waits(server,
 
 
 # -- liveness -------------------------------------------------------------------------------------------------------------------
-def test_A19_C20_C21_who_says_nothing_who_pongs_and_who_is_dead(server, chargers, tmp_path):
+def test_A19_B03_C20_C21_who_says_nothing_who_pongs_and_who_is_dead(server, chargers, tmp_path):
     """A server whose chargers may be silent for 30 s, and whose clock is moved. One was never accepted and says nothing, one answers
     pings, one does not, and one must not be pinged."""
     for cp_id, habits in (("PONGS", {}), ("DEAD", {}), ("UNPINGED", {"pings": False})):
@@ -370,6 +385,11 @@ def test_A19_C20_C21_who_says_nothing_who_pongs_and_who_is_dead(server, chargers
         assert set(opcodes(pongs)) == {PING} and PING not in opcodes(unpinged)
         pongs.call("Heartbeat", {}, "still")
         assert answer(pongs, "still")[0] == 3
+        pongs.send(b'[2,"B3","Heartbeat"', TEXT, fin=False)  # B3: a message that is begun and never ended
+        eventually(lambda: opcodes(pongs) == [])
+        clock_file.write_text("160")
+        pongs.send(b"unasked", PONG)
+        assert pongs.close_code() == 1008
         assert hasty.mistakes == []
         for line in (new, pongs, dead, unpinged):
             line.line.close()
