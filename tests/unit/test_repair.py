@@ -149,7 +149,10 @@ def test_every_schema_of_the_standard_can_be_built():
         (
             "MeterValues",
             {"connectorId": 1, "meterValue": [{"timestamp": AT, "sampledValue": [{"value": "1", "measurand": "Power.Active.Import.L2"}]}]},
-            {"connectorId": 1, "meterValue": [{"timestamp": AT, "sampledValue": [{"value": "1", "measurand": "Power.Active.Import", "phase": "L2"}]}]},
+            {
+                "connectorId": 1,
+                "meterValue": [{"timestamp": AT, "sampledValue": [{"value": "1", "measurand": "Power.Active.Import", "phase": "L2"}]}],
+            },
         ),
         (
             "MeterValues",
