@@ -32,10 +32,11 @@ ASK_AFTER_S, SERVE_AFTER_S = 15, 60
 def heard(context: Context, boot: Boot, said: Booted, now: datetime) -> str:
     """What this boot is answered: its registration. Called with the charger's row locked, `context.habits` known."""
     _count(context.charge_point_pk, boot, now)
-    compare_serial(context.charge_point_pk, boot.serial_number, said.serial_number, now)
+    if boot.last_boot is not None or boot.serial_number != said.serial_number:
+        compare_serial(context.charge_point_pk, boot.serial_number, said.serial_number, now)
     status = _registration(context, boot, now)
     if status != Registration.REJECTED and not boot.unclaimed:
-        configuration.booted(context, boot, now)
+        configuration.booted(context, boot, said, now)
     return status
 
 

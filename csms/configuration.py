@@ -14,6 +14,7 @@ from django.db.models import QuerySet
 from django.db.models.functions import Upper
 
 from csms import commands, quirks, wishes
+from csms.events import Booted
 from csms.frames import clean
 from csms.models import ChargePoint, Command, CommandState, ConfigurationKey, Registration
 from csms.rules import configuration as rule
@@ -36,29 +37,50 @@ _DUE = (State.DUE, State.SENT, State.REJECTED, State.DIFFERS, State.REBOOT_REQUI
 
 
 # -- when a charger has booted -----------------------------------------------------------------------------------------
-def booted(context: "Context", boot: "Boot", now: datetime) -> None:
+def booted(context: "Context", boot: "Boot", said: Booted, now: datetime) -> None:
     """After a boot that told something new: a new firmware is to be read, and everything wanted is tried again with it."""
     pk, known = context.charge_point_pk, boot.learned.get("configuration") or {}
     if known.get("asked_of") == boot.firmware:
         return
-    charge_point = ChargePoint.objects.get(pk=pk)
-    wanted = quirks.wishes(charge_point)
-    start = now + timedelta(seconds=10 + 2 * context.habits.settle_s)
-    wishes.take_up([pk], wanted, start, again=True)
-    tried = ConfigurationKey.objects.filter(charge_point_id=pk, wanted__isnull=False)
-    tried.update(state=State.DUE, attempts=0, next_try_at=start, error="", reported_at=None, updated_at=now)
-    quirks.learn(pk, configuration={**known, "asked_of": boot.firmware})
-    hurry = bool(wanted) or context.habits.pending_first
-    to_be_read(pk, now if hurry else now + timedelta(seconds=READ_AFTER_S * (1 + random.random())))  # noqa: S311 - a spread
-
-
-def to_be_read(charge_point_pk: int, at: datetime) -> None:
-    """The worker reads it then: a row that is due and of which nothing is wanted says so."""
-    ConfigurationKey.objects.update_or_create(
-        charge_point_id=charge_point_pk,
-        key=rule.FIRST_KEYS[0],
-        defaults={"state": State.DUE, "attempts": 0, "next_try_at": at, "wanted": None, "wanted_by": "", "error": ""},
+    wanted = quirks.wishes(
+        ChargePoint(
+            vendor=said.vendor,
+            model=said.model,
+            firmware_version=boot.firmware,
+            quirk_profile_id=context.quirk_profile_pk,
+            quirk_settings=context.quirk_settings,
+        )
     )
+    start = now + timedelta(seconds=10 + 2 * context.habits.settle_s)
+    if wanted or known:
+        wishes.take_up([pk], wanted, start, again=True)
+    hurry = bool(wanted) or context.habits.pending_first
+    told = {
+        "pk": pk,
+        "now": now,
+        "start": start,
+        "learned": json.dumps({"configuration": {**known, "asked_of": boot.firmware}}),
+        "first": rule.FIRST_KEYS[0],
+        "at": now if hurry else now + timedelta(seconds=READ_AFTER_S * (1 + random.random())),  # noqa: S311 - a spread
+    }
+    with connection.cursor() as cursor:
+        cursor.execute(_TO_BE_READ, told)
+
+
+# The worker reads it then: a row that is due and of which nothing is wanted says so. What is wanted is tried again with it.
+_TO_BE_READ = """
+WITH learnt AS (
+  UPDATE csms_chargepoint SET learned = learned || %(learned)s::jsonb WHERE id = %(pk)s
+), tried AS (
+  UPDATE csms_configurationkey
+  SET state = 'due', attempts = 0, next_try_at = %(start)s, error = '', reported_at = NULL, updated_at = %(now)s
+  WHERE charge_point_id = %(pk)s AND wanted IS NOT NULL AND upper(key) <> upper(%(first)s)
+)
+INSERT INTO csms_configurationkey AS mine
+  (charge_point_id, key, known, wanted_by, state, attempts, next_try_at, error, created_at, updated_at)
+VALUES (%(pk)s, %(first)s, true, '', 'due', 0, %(at)s, '', %(now)s, %(now)s)
+ON CONFLICT (charge_point_id, upper(key)) DO UPDATE SET wanted = NULL, wanted_by = '', state = 'due', attempts = 0,
+  next_try_at = excluded.next_try_at, error = '', updated_at = excluded.updated_at"""
 
 
 def outstanding(charge_point_pk: int) -> bool:

@@ -6,7 +6,7 @@ reading and the session together, if nobody has touched the session since (`upda
 nothing is stored and the ordinary way (csms/metering.py) goes on with the row locked. Either all of it is committed before
 the charger is answered, or none.
 
-A boot or a status that changes nothing but itself (no other boot of late, no new firmware and none on its way, nothing charging,
+A boot or a status that changes nothing but itself (few other boots of late, no new firmware and none on its way, nothing charging,
 no fault before or now, nobody waiting to be let charge): the row and the frame together, or nothing, and the ordinary way. After
 an outage a whole fleet says both.
 """
@@ -25,8 +25,8 @@ from csms.models import ChargingSession
 from csms.rules import session as rule
 from csms.rules.session import Verdict
 
-# Boots that follow each other sooner are counted (csms/boots.py).
-BOOTS_APART = timedelta(minutes=10)
+# Boots that follow each other sooner are counted, and more than so many are a matter for csms/boots.py.
+BOOTS_APART, BOOTS_COUNTED = timedelta(minutes=10), 4
 _LOG = """
 INSERT INTO csms_ocppmessage (charge_point_id, direction, correlation_id, message_type, action, raw, note, epoch, at, created_at)
 SELECT %s, 'IN', %s, 2, %s, %s, %s, %s, %s, %s FROM moved"""
@@ -43,9 +43,12 @@ WITH moved AS (
 {_LOG}"""  # noqa: S608 - our own names
 _BOOTED = f"""
 WITH moved AS (
-  UPDATE csms_chargepoint AS c SET boot_count = c.boot_count + 1, last_boot = %s, last_seen = %s, updated_at = %s
+  UPDATE csms_chargepoint AS c SET boot_count = c.boot_count + 1, last_boot = %s, last_seen = %s, updated_at = %s,
+    learned = CASE WHEN last_boot < %s THEN learned - 'boots'
+      ELSE jsonb_set(learned, '{{boots}}', coalesce(learned->'boots', '[]') || to_jsonb(last_boot)) END
   WHERE id = %s AND epoch = %s AND registration = 'Accepted' AND vendor = %s AND model = %s AND firmware_version = %s
-    AND reported_serial = %s AND (serial_number = reported_serial OR reported_serial = '') AND last_boot < %s
+    AND reported_serial = %s AND (serial_number = reported_serial OR reported_serial = '')
+    AND (last_boot < %s OR last_boot <= %s AND coalesce(jsonb_array_length(learned->'boots'), 0) < {BOOTS_COUNTED})
     AND jsonb_exists(learned, 'configuration')
     AND NOT EXISTS (SELECT 1 FROM csms_chargingsession s WHERE s.charge_point_id = c.id AND s.state <> 'STOPPED')
     AND NOT EXISTS (SELECT 1 FROM csms_firmwareupdate u WHERE u.charge_point_id = c.id AND u.finished_at IS NULL)
@@ -81,7 +84,8 @@ class Arrived:
 def booted(arrived: Arrived, said: Booted, now: datetime) -> bool:
     """A boot that tells nothing new but itself; False: nothing was stored, go the ordinary way."""
     who = [arrived.charge_point_pk, arrived.epoch, said.vendor, said.model, said.firmware_version, said.serial_number]
-    return _stored(_BOOTED, [now, now, now, *who, now - BOOTS_APART, *arrived.log(now)])
+    apart = now - BOOTS_APART
+    return _stored(_BOOTED, [now, now, now, apart, *who, apart, now, *arrived.log(now)])
 
 
 def status(arrived: Arrived, connector_id: UUID, said: StatusReported, now: datetime) -> bool:

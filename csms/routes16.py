@@ -10,6 +10,7 @@ from typing import Any
 from csms import (
     authorizer,
     boots,
+    bounds,
     certificates,
     charging_profiles,
     clocks,
@@ -21,6 +22,7 @@ from csms import (
     permits,
     quick,
     quirks,
+    resume,
     security_events,
     sessions,
     starts,
@@ -56,17 +58,21 @@ def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], s
     if boot is None:
         return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s), stations.REPLACED
     context.learned = boot.learned
-    charging_profiles.rebooted(context.charge_point_pk)
+    if boot.charging:
+        charging_profiles.rebooted(context.charge_point_pk)
     _has_booted(context, said, now)
     status = boots.heard(context, boot, said, now)
     if status == Registration.ACCEPTED != context.registration:  # claimed meanwhile: it has connectors now
         context.places = metering.places(context.cp_id)
     context.registration, context.unclaimed = status, boot.unclaimed
+    if status == Registration.ACCEPTED:
+        resume.booted(context.charge_point_pk, context.habits, now)
+        bounds.tell_again(context.charge_point_pk, context.habits, now)
     return ocpp16.write_boot_notification(status, now, boots.retry_s(status, context.heartbeat_s)), ""
 
 
 def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
-    if context.serial_proven or not quick.booted(arrived, said, now):
+    if context.serial_proven or context.habits.post_boot_state or not quick.booted(arrived, said, now):
         return None
     _has_booted(context, said, now)
     return ocpp16.write_boot_notification("Accepted", now, context.heartbeat_s)

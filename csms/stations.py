@@ -106,6 +106,7 @@ class Boot:
     boot_count: int
     unclaimed: bool
     learned: dict[str, Any]
+    charging: bool
 
 
 def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> Boot | None:
@@ -131,9 +132,9 @@ def booted(charge_point_pk: int, epoch: int, said: Booted, now: datetime) -> Boo
         )
     if charging:
         sessions.suspend_live(charge_point_pk, "booted", now)
-    if updating or old_firmware != firmware:
+    if updating or (old_firmware != firmware and last_boot is not None):
         updates.booted(charge_point_pk, said.firmware_version, now)
-    return Boot(registration, firmware, serial or "", last_boot, count, unclaimed, json.loads(learned))
+    return Boot(registration, firmware, serial or "", last_boot, count, unclaimed, json.loads(learned), charging)
 
 
 def _take_serial(row: ChargePoint, serial: str) -> None:

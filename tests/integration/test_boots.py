@@ -253,6 +253,19 @@ def test_B07_Q47_boots_in_circles_are_answered_and_told_once_and_not_followed_by
     assert alerts("boot_loop") == []
 
 
+def test_a_boot_soon_after_another_goes_the_quick_way_and_is_counted_all_the_same(charger):
+    charger.boot()
+    for number in range(1, 9):
+        clock.shift(20)
+        charger.connect()
+        with CaptureQueriesContext(connection) as asked:
+            charger.boot()
+        assert (len(asked) == 1) == (number < 5), (number, len(asked))
+        assert bool(alerts("boot_loop")) == (number >= 5)
+    (alert,) = alerts("boot_loop")
+    assert "9 times" in alert.detail
+
+
 def test_a_few_boots_or_many_far_apart_are_no_loop(charger):
     for _ in range(5):
         charger.boot()
