@@ -176,6 +176,8 @@ class AuditEntry(Recorded):
             models.Index(fields=["action", "-id"], name="audit_action"),
             models.Index(fields=["company", "-id"], name="audit_company"),
             models.Index(fields=["-at"], name="audit_at"),
+            # Failures are few among the entries, and counted by pages and metrics (accounts/failures.py).
+            models.Index(fields=["-at"], include=["action", "company"], condition=Q(action__startswith="failure."), name="audit_failures"),
         ]
 
     def __str__(self) -> str:

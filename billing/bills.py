@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from accounts import audit
+from accounts import audit, failures
 from billing import ledger, payments, refunds, tariffs
 from billing.models import Bill, BillLine, QRPayment
 from billing.rules.payment import SMALLEST_REFUND_PAISE, Settlement, settle
@@ -42,7 +42,17 @@ def work_due(now: datetime, limit: int) -> int:
             done += bill(pk)
         except Exception:
             log.exception("session %s: not billed", pk)
+            _failed(pk)
     return done
+
+
+def _failed(session_pk: int) -> None:
+    """It stays due and is tried again; once an hour it is put on record."""
+    try:
+        session = ChargingSession.objects.only("pk", "company_id", "energy_wh").get(pk=session_pk)
+        failures.note("billing_failed", session, once_s=3600, energy_wh=session.energy_wh)
+    except Exception:
+        log.exception("session %s: that it was not billed could not be put on record", session_pk)
 
 
 @transaction.atomic

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from accounts import audit
+from accounts import audit, failures
 from billing import budgets, ledger, payers, razorpay, refunds, tariffs
 from billing.models import QRCode, QRPayment, WebhookEvent
 from billing.rules import tariff as tariff_rule
@@ -214,6 +214,7 @@ def expire(payment_pk: int, reason: str = "not_started") -> bool:
         payment = lock(payment_pk)
         if payment.state == State.STARTING:
             refunds.give_rest(payment, reason)
+            failures.note("start_timeout_refunded", payment, reason=reason, amount_paise=payment.amount_paid)
         return True
     link(payment_pk)
     return False

@@ -95,7 +95,14 @@ CALLS: dict[str, Call] = {
         CORE, "Clear its authorization cache", "Tags it remembers are asked for again.", effective=("Accepted",), promised=()
     ),
     "DataTransfer": Call(
-        CORE, "Send a vendor's message", "As the vendor's documents say.", effective=("Accepted",), promised=(), before_accepted=True
+        CORE,
+        "Send a vendor's message",
+        "As the vendor's documents say.",
+        effective=("Accepted",),
+        promised=(),
+        before_accepted=True,
+        answered="csms.bounds.answered csms.resume.answered",
+        ended="csms.bounds.ended",
     ),
     "GetConfiguration": Call(
         CORE,

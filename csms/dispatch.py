@@ -15,7 +15,22 @@ from django.db import InterfaceError, OperationalError, transaction
 
 from accounts import audit
 from accounts.actor import acting
-from csms import boots, commands, entrance, floods, frames, message_writer, outcomes, quirks, repair, rotation, routes16, stations
+from csms import (
+    boots,
+    bounds,
+    commands,
+    entrance,
+    failures,
+    floods,
+    frames,
+    message_writer,
+    outcomes,
+    quirks,
+    repair,
+    rotation,
+    routes16,
+    stations,
+)
 from csms.context import Changed, Context, MaySend, Repeat, Reply, Route
 from csms.entrance import Entry
 from csms.frames import Frame, Unreadable
@@ -213,6 +228,7 @@ def _quarantine(raw: bytes, frame: Frame, context: Context, error: Exception, no
     message_writer.received(context, raw, now, frame.correlation_id, frame.type, frame.action, note)
     seen = {"action": frame.action, "error": type(error).__name__}
     audit.record("message.quarantined", ChargePoint(pk=context.charge_point_pk), after=seen)
+    failures.quarantined(context.charge_point_pk, **seen)
     return note
 
 
@@ -292,6 +308,7 @@ def opened(
         places=known.places,
         seen_at=now,
     )
+    bounds.tell_again(known.pk, habits, now)
     if habits.boot_trigger and not known.booted and known.registration == "Accepted":
         boots.ask(known.pk, now)
     return context, replaced

@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connection
 
 from accounts import audit
-from csms import sessions, tags
+from csms import charging_on, failures, sessions, tags
 from csms.events import Metered, Reading, StopReported
 from csms.models import ChargePoint, ChargingSession, Connector
 from csms.rules import session as rule
@@ -59,10 +59,13 @@ def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: 
     _keep(charge_point_pk, row, said.connector_no, said.readings, now, late=row is not None and not live)
     if row is None:
         note = "" if said.connector_no == 0 or said.transaction_ref is None else f"no session {said.transaction_ref} here"
+        if said.connector_no and (flowing := [one for one in said.readings if (one.power_w or 0) >= charging_on.FLOWS_W]):
+            failures.phantom_flow(charge_point_pk, said.connector_no, flowing[-1].power_w, flowing[-1].energy_wh, said.transaction_ref)
         return Moved(None, None, note=note)
     place = known[row.connector_id]
     if not live:
-        return Moved(row.pk, place, note="readings for an ended session: kept as late")
+        asked = ", and it was asked to stop" if charging_on.heard(row, said.readings, now) else ""
+        return Moved(row.pk, place, note=f"readings for an ended session: kept as late{asked}")
     named = said.transaction_ref not in NO_TRANSACTION
     events: list[rule.Event] = [event(reading, named=named) for reading in said.readings]
     sessions.apply(row, events or [rule.Measured(named=named)], place.max_power_w, now)
@@ -77,12 +80,14 @@ def stopped(
     status = tags.authorize(said.tag, charge_point_pk, now, habits).status if said.tag else None
     if row is None:
         audit.record("session.orphan_stop", ChargePoint(pk=charge_point_pk), after=_facts(said))
+        failures.orphan_stop(charge_point_pk, _facts(said))
         return Moved(None, None, note=f"no session for transaction {said.transaction_ref}: kept for a person to see"), status
     place = known[row.connector_id]
     _keep(charge_point_pk, row, place.connector_no, said.readings, now, late=not row.live)
     if not row.live:
         if row.reported_wh is None or "late" not in row.flags:
             _correct(row, said, now)
+        charging_on.stopped(row, now)
         return Moved(row.pk, place, note="already ended"), status
     events: list[rule.Event] = [event(reading) for reading in said.readings]
     events.append(rule.Stopped(at=said.at or now, register_wh=said.meter_stop_wh, reason=said.reason, reason_raw=said.reason_raw))

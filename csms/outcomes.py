@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import transaction
 
-from csms import alerts, askable, availability, commands, learned, sessions, tags
+from csms import alerts, askable, availability, commands, failures, learned, sessions, tags
 from csms.context import Context, Triggered
 from csms.models import ChargingSession, Command, CommandState, Connector, IdTag, OcppMessage, SessionState
 
@@ -143,6 +143,7 @@ def stop_ended(command: Command, now: datetime) -> None:
         return
     alerts.raise_alert(command.charge_point_id, "not_obeying", f"Session {session.pk} was told to stop and runs on.", now)
     attempts = Command.objects.filter(session=session, action="RemoteStopTransaction", trigger="runs on").count()
+    failures.not_obeyed(session, attempts + 1)
     if attempts < STOP_ATTEMPTS:
         commands.request(
             command.charge_point,

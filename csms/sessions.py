@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Q, QuerySet
 
 from accounts import audit
-from csms import alerts, commands, live, undercounts
+from csms import alerts, commands, failures, live, undercounts
 from csms.models import ChargingSession, Command, CommandState, ConnectorType, SessionState
 from csms.rules import session as rule
 from csms.rules.meter import Meter
@@ -183,7 +183,9 @@ def suspend_live(charge_point_pk: int, why: str, now: datetime) -> int:
             .order_by("pk")
         )
         for row in rows:
-            done += apply(row, [rule.Lost(why)], row.connector.max_power_w, now) is Verdict.SUSPENDED
+            if apply(row, [rule.Lost(why)], row.connector.max_power_w, now) is Verdict.SUSPENDED:
+                failures.suspended(row, why)
+                done += 1
     return done
 
 
@@ -281,3 +283,4 @@ class Planned:
 
 def _locked(rows: QuerySet[ChargingSession], **how: Any) -> ChargingSession | None:
     return rows.select_for_update(of=("self",), no_key=True, **how).select_related("connector", "charge_point").first()
+                failures.not_obeyed(row, STOP_ATTEMPTS)

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from django.db import connection
 
-from accounts import audit
+from accounts import audit, failures
 from accounts.models import AuditEntry
-from csms import commands, live, outcomes, permits, quirks, reservations, sessions, stations, tags
+from csms import bounds, commands, live, outcomes, permits, quirks, reservations, sessions, stations, tags
 from csms.events import StartReported
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, SessionState
 from csms.rules import meter as meters
@@ -63,11 +63,22 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
         session,
         after={"connector": connector.code, "authorized": answer.accepted, "status": answer.status, "meter_start_wh": said.meter_start_wh},
     )
-    if not answer.accepted:
-        sessions.ask_stop(session, trigger="not_authorized")
+    if answer.accepted:
+        bounds.began(session, quirks.of(charge_point), now)
+    else:
+        _unwelcome(session, answer)
     ring("session.started")
     live.changed(connector.code)
     return _answer(session, new=True, status=answer.status)
+
+
+def _unwelcome(session: ChargingSession, answer: TagAnswer) -> None:
+    """Nobody may charge there: it is told to stop until it does. A start whose money went back, or that nobody knows, is put on record."""
+    sessions.ask_stop(session, trigger="not_authorized")
+    if answer.permit is None:
+        failures.note("phantom_start", session, connector=session.connector.code, status=answer.status)
+    elif answer.permit.kind == IdTag.Kind.ONE_TIME and answer.permit.state == IdTag.State.REVOKED:
+        failures.note("start_after_refund", session, connector=session.connector.code, permit=answer.permit.pk)
 
 
 def start_key(said: StartReported, boot_count: int) -> str:

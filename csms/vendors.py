@@ -40,12 +40,21 @@ def _last_meter_value(charge_point_pk: int, data: Any, now: datetime) -> Answer:
     return Answer("Rejected", note=refused) if told is None else Answer("Accepted", told)
 
 
+def _post_boot_state(charge_point_pk: int, data: Any, now: datetime) -> Answer:
+    return Answer("Accepted", resume.asked(charge_point_pk, now))
+
+
 def _kept(charge_point_pk: int, data: Any, now: datetime) -> Answer:
     """Of interest to people only: it stands in the message log."""
     return ACCEPTED
 
 
-_OURS: dict[str, Deed] = {"signalquality": _signal, "getlastmetervalue": _last_meter_value, "stopdetail": _kept}
+_OURS: dict[str, Deed] = {
+    "signalquality": _signal,
+    "getlastmetervalue": _last_meter_value,
+    "postbootstate": _post_boot_state,
+    "stopdetail": _kept,
+}
 # Vendor (lower case) -> message (lower case; "" is any) -> what becomes of it.
 KNOWN: dict[str, dict[str, Deed]] = {
     "voltaro": _OURS,

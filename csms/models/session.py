@@ -78,6 +78,9 @@ class ChargingSession(Audited):
     stop_asked_at = models.DateTimeField(null=True, blank=True)
     overrun_wh = models.BigIntegerField(default=0, help_text="Delivered beyond limit_wh; never charged to the rider.")
     # Money, written by billing.
+    bounded_wh = models.BigIntegerField(
+        null=True, blank=True, help_text="What the charger has said it keeps to by itself, in Wh from the start; empty: nothing."
+    )
     energy_charge = models.BigIntegerField(null=True, blank=True, help_text="paise")
     gst_amount = models.BigIntegerField(null=True, blank=True, help_text="paise")
     total_billed = models.BigIntegerField(null=True, blank=True, help_text="paise")

@@ -54,6 +54,9 @@ class Habits:
     file_scheme: str = ""
     # vendor messages
     data_transfer: str = "known"
+    vendor_id: str = "VOLTLYNC"
+    post_boot_state: bool = False
+    session_limit: bool = False
 
 
 HELP: dict[str, str] = {
@@ -87,6 +90,9 @@ HELP: dict[str, str] = {
     "profile_interval_s": "The least time between two charging profiles.",
     "file_scheme": "http or https for files; empty: as our address.",
     "data_transfer": "known (vendors we know), accept (everything), refuse.",
+    "vendor_id": "The vendorId it listens to in PostBootState and SessionLimit.",
+    "post_boot_state": "After a boot it is told what was running (DataTransfer PostBootState), and goes on with it.",
+    "session_limit": "Keeps to a limit on the energy of a session by itself (DataTransfer SessionLimit), even without a line.",
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "id_tag_form": ("as_is", "reversed", "decimal"),
@@ -120,7 +126,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Configuration", ("configuration", "configuration_chunk", "read_back")),
     ("Commands", ("commands_unsupported", "command_interval_s", "availability_zero")),
     ("Smart charging", ("stack_level", "profile_kind", "rate_unit", "number_phases", "least_current_a", "profile_interval_s")),
-    ("Files and vendor messages", ("file_scheme", "data_transfer")),
+    ("Files and vendor messages", ("file_scheme", "data_transfer", "vendor_id", "post_boot_state", "session_limit")),
 )
 SUBPROTOCOLS = ("ocpp1.6",)
 STANDARD = Habits()

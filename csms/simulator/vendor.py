@@ -91,12 +91,14 @@ def _ask_last_meter_value(charger: Charger, outlet: Outlet, tx: Transaction) -> 
 
 
 def _post_boot_state(charger: Charger, said: dict[str, Any], now: datetime) -> bool:
-    pending = said["transactionId"] if said["hasPendingTransaction"] else None
+    """One transaction, or a list of them: a charger may have several outlets. What the server does not name is over."""
+    pending = {one["transactionId"] for one in said.get("transactions") or [said]} if said["hasPendingTransaction"] else set()
     charger.ask_at = None
+    mine = {outlet.transaction.id for outlet in charger.outlets if outlet.transaction}
     for outlet in charger.outlets:
         if outlet.transaction and outlet.transaction.asleep:
-            _wake(charger, outlet, outlet.transaction, outlet.transaction.id == pending, now)
-    return pending is None or any(outlet.transaction and outlet.transaction.id == pending for outlet in charger.outlets)
+            _wake(charger, outlet, outlet.transaction, outlet.transaction.id in pending, now)
+    return not pending or bool(pending & mine)
 
 
 def _session_limit(charger: Charger, said: dict[str, Any], now: datetime) -> bool:
