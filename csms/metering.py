@@ -13,7 +13,7 @@ from uuid import UUID
 from django.db import connection
 
 from accounts import audit
-from csms import charging_on, failures, sessions, tags
+from csms import charging_on, doubts, failures, sessions, tags
 from csms.events import Metered, Reading, StopReported
 from csms.models import ChargePoint, ChargingSession, Connector
 from csms.rules import session as rule
@@ -96,15 +96,14 @@ def stopped(
 
 
 def _correct(row: ChargingSession, said: StopReported, now: datetime) -> None:
-    """The real stop of a session that we ended for it: what it says is recorded, never billed a second time."""
+    """The real stop of a session that we ended for it: recorded. Less is taken off the bill, more is never charged."""
     if "inferred" not in row.flags:
         return
-    reported = None
-    if said.meter_stop_wh and row.meter_start_wh is not None:
-        reported = said.meter_stop_wh - row.meter_start_wh
-    flags = sorted({*row.flags, "late"})
-    ChargingSession.objects.filter(pk=row.pk).update(reported_wh=reported, flags=flags, updated_at=now)
-    audit.record("session.late_stop", row, before={"energy_wh": row.energy_wh}, after={**_facts(said), "reported_wh": reported})
+    before = {"energy_wh": row.energy_wh, "billable_wh": doubts.billable_wh(row)}
+    reported_wh = doubts.late_stop(row, said.meter_stop_wh, now)
+    told = {**_facts(said), "reported_wh": reported_wh, "billable_wh": doubts.billable_wh(row)}
+    audit.record("session.late_stop", row, before=before, after=told)
+    failures.late_stop(row, told)
 
 
 def _facts(said: StopReported) -> dict[str, object]:

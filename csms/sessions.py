@@ -1,7 +1,7 @@
 """Charging sessions: every change of one goes through here, under its row's lock, as the rule says.
 
-`start` and `apply` are for what chargers say, `suspend_live` and `timeout_due` for what they stopped saying, `finalize`
-for every other end. A session ends exactly once, whoever ends it: what follows (bill, refund, share) reads the row.
+`apply` is for what chargers say, `suspend_live` and `timeout_due` for what they stopped saying, `finalize` for what we decide.
+Whichever it was, its end is `_finalize`: once, whoever comes second. What follows (bill, refund, share) reads the row.
 """
 
 from dataclasses import dataclass
@@ -63,6 +63,8 @@ def snapshot(row: ChargingSession, max_power_w: int) -> Session:
         meter=Meter(row.meter_start_wh, row.meter_last_wh, row.segment_start_wh, row.segments_wh, row.pending_wh),
         max_power_w=max_power_w,
         last_activity_at=row.last_activity_at,
+        start_time=row.start_time,
+        started_at=row.started_at,
         metered_at=row.metered_at,
         register_at=row.register_at,
         suspended_at=row.suspended_at,
@@ -125,7 +127,7 @@ def put(row: ChargingSession, said: dict[str, Any], now: datetime) -> None:
 
 
 def apply(row: ChargingSession, events: list[Event], max_power_w: int, now: datetime) -> Verdict:
-    """Step the locked `row` through `events` (one database write), audit a transition, ring when it ended."""
+    """Step the locked `row` through `events` (one database write) and audit a transition; an end goes to `_finalize`."""
     before = after = snapshot(row, max_power_w)
     verdict, telling = Verdict.NOT_YET, Verdict.NOT_YET
     for event in events:
@@ -134,34 +136,49 @@ def apply(row: ChargingSession, events: list[Event], max_power_w: int, now: date
             telling = verdict
     if after is before:
         return verdict
+    if before.live and not after.live:
+        _finalize(row, before, after, telling, now)
+        return telling
     write(row, after, PROGRESS if telling in _QUIET else _TRANSITION, now)
-    if telling in _QUIET:
-        return verdict
-    _tell(row, before, after, telling, now)
-    return telling
+    if telling not in _QUIET:
+        _record(row, before, after, telling)
+        live.changed(row.connector.code)
+    return verdict if telling in _QUIET else telling
 
 
-def _tell(row: ChargingSession, before: Session, after: Session, verdict: Verdict, now: datetime) -> None:
-    ended = not after.live
+def _finalize(row: ChargingSession, before: Session, after: Session, verdict: Verdict, now: datetime) -> None:
+    """The one end of every session, whatever brought it about: its row is locked, was live, and the rule has ended it.
+
+    Written and audited; what was asked of the charger is settled; a person is told of what cannot be. The bell wakes billing, which
+    finds every ended session without a bill: bill, refund and share follow from the row, each exactly once.
+    """
+    write(row, after, _TRANSITION, now)
+    _record(row, before, after, verdict)
+    commands.effective(Command.objects.filter(session=row, action="RemoteStopTransaction"), now)
+    Command.objects.filter(session=row, state=CommandState.QUEUED).update(state=CommandState.EXPIRED, settled_at=now)
+    alerts.clear(row.charge_point_id, "not_obeying", now)
+    undercounts.look(row, now)
+    failures.ended(row, before, after, now, max_resume_gap_s=limits().max_resume_gap_s)
+    ring("session.ended")
+    live.changed(row.connector.code)
+
+
+def _record(row: ChargingSession, before: Session, after: Session, verdict: Verdict) -> None:
+    said: dict[str, Any] = {"state": after.state, "energy_wh": after.meter.energy_wh, "reason_raw": after.stop_reason_raw}
+    if rule.HELD in after.flags:
+        said["held"] = True
     audit.record(
         f"session.{verdict}",
         row,
-        trigger=after.stop_reason if ended else "",
+        trigger=after.stop_reason,
         before={"state": before.state, "energy_wh": before.meter.energy_wh},
-        after={"state": after.state, "energy_wh": after.meter.energy_wh, "reason_raw": after.stop_reason_raw},
+        after=said,
     )
-    if ended:
-        commands.effective(Command.objects.filter(session=row, action="RemoteStopTransaction"), now)
-        Command.objects.filter(session=row, state=CommandState.QUEUED).update(state=CommandState.EXPIRED, settled_at=now)
-        alerts.clear(row.charge_point_id, "not_obeying", now)
-        undercounts.look(row, now)
-        ring("session.ended")
-    live.changed(row.connector.code)
 
 
 # -- ends and pauses that nobody reported ---------------------------------------------------------------------------
 def finalize(session_id: int, reason: str, *, now: datetime | None = None, register_wh: int | None = None, inferred: bool = True) -> bool:
-    """End the session, whatever asked for it; True when this call ended it, False when it had ended already."""
+    """End the session because we say so; True when this call ended it, False when it had ended already."""
     now = now or clock.now()
     with transaction.atomic():
         row = _locked(ChargingSession.objects.filter(pk=session_id))
@@ -266,6 +283,7 @@ def stop_if_due(session_id: int, now: datetime) -> bool:
                 row.flags = sorted({*row.flags, "not_stopping"})
                 ChargingSession.objects.filter(pk=row.pk).update(flags=row.flags, updated_at=now)
                 alerts.raise_alert(row.charge_point_id, "not_obeying", f"Session {row.pk} was told to stop and runs on.", now)
+                failures.not_obeyed(row, STOP_ATTEMPTS)
             if row.stop_asked_at and row.stop_asked_at > now - timedelta(seconds=STOP_RARELY_S):
                 return False
         ChargingSession.objects.filter(pk=row.pk).update(stop_asked_at=now, updated_at=now)
@@ -283,4 +301,3 @@ class Planned:
 
 def _locked(rows: QuerySet[ChargingSession], **how: Any) -> ChargingSession | None:
     return rows.select_for_update(of=("self",), no_key=True, **how).select_related("connector", "charge_point").first()
-                failures.not_obeyed(row, STOP_ATTEMPTS)

@@ -67,6 +67,10 @@ class ChargingSession(Audited):
     pending_wh = models.BigIntegerField(null=True, blank=True, help_text="A register that jumped once and waits for a second sample.")
     energy_wh = models.BigIntegerField(default=0)
     reported_wh = models.BigIntegerField(null=True, blank=True)
+    billable_wh = models.BigIntegerField(
+        null=True, blank=True, help_text="What is billed where that is not energy_wh: a person's word, or a late stop that is lower."
+    )
+    rebill_at = models.DateTimeField(null=True, blank=True, help_text="Since when its bill waits to be corrected.")
     last_power_w = models.PositiveIntegerField(null=True, blank=True)
     peak_power_w = models.PositiveIntegerField(default=0)
     soc_pct = models.PositiveSmallIntegerField(null=True, blank=True)
@@ -74,13 +78,13 @@ class ChargingSession(Audited):
     # Neutral limits copied from the permit at the start.
     limit_wh = models.BigIntegerField(null=True, blank=True)
     limit_at = models.DateTimeField(null=True, blank=True)
+    bounded_wh = models.BigIntegerField(
+        null=True, blank=True, help_text="What the charger has said it keeps to by itself, in Wh from the start; empty: nothing."
+    )
     stop_due_at = models.DateTimeField(null=True, blank=True, help_text="When, at the power now flowing, the stop must be sent.")
     stop_asked_at = models.DateTimeField(null=True, blank=True)
     overrun_wh = models.BigIntegerField(default=0, help_text="Delivered beyond limit_wh; never charged to the rider.")
     # Money, written by billing.
-    bounded_wh = models.BigIntegerField(
-        null=True, blank=True, help_text="What the charger has said it keeps to by itself, in Wh from the start; empty: nothing."
-    )
     energy_charge = models.BigIntegerField(null=True, blank=True, help_text="paise")
     gst_amount = models.BigIntegerField(null=True, blank=True, help_text="paise")
     total_billed = models.BigIntegerField(null=True, blank=True, help_text="paise")
@@ -95,6 +99,7 @@ class ChargingSession(Audited):
             models.UniqueConstraint(fields=["connector"], condition=~Q(state="STOPPED"), name="session_one_live_per_connector"),
             models.UniqueConstraint(fields=["permit"], condition=Q(permit__isnull=False), name="session_permit_once"),
             models.CheckConstraint(condition=Q(energy_wh__gte=0) & Q(overrun_wh__gte=0), name="session_energy_not_negative"),
+            models.CheckConstraint(condition=Q(billable_wh__isnull=True) | Q(billable_wh__gte=0), name="session_billable_not_negative"),
             models.CheckConstraint(condition=~Q(state="STOPPED") | Q(ended_at__isnull=False), name="session_stopped_has_end"),
         ]
         indexes = [
@@ -104,6 +109,7 @@ class ChargingSession(Audited):
             models.Index(fields=["card", "-id"], condition=Q(card__isnull=False), name="session_card"),
             models.Index(fields=["last_activity_at"], condition=~Q(state="STOPPED"), name="session_live"),
             models.Index(fields=["ended_at"], condition=Q(state="STOPPED", billed_at__isnull=True), name="session_unbilled"),
+            models.Index(fields=["rebill_at"], condition=Q(rebill_at__isnull=False), name="session_rebill"),
             models.Index(fields=["stop_due_at"], condition=~Q(state="STOPPED") & Q(stop_due_at__isnull=False), name="session_stop_due"),
         ]
 

@@ -10,6 +10,8 @@ from enum import StrEnum
 
 # Registers wobble by a few Wh between a sample and a stop.
 WOBBLE_WH = 10
+# What a charger may report beyond what was counted before a person must look: the larger of this and a tenth.
+REPORTED_BEYOND_WH = 1_000
 
 
 class Verdict(StrEnum):
@@ -85,6 +87,36 @@ def finish(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, V
     if verdict in (Verdict.WENT_BACK, Verdict.JUMPED):
         return meter, verdict
     return after, verdict
+
+
+def late(meter: Meter, register_wh: int | None) -> int | None:
+    """The energy that a stop says which came after we had ended the session ourselves; None when it says nothing comparable.
+
+    Compared is the last segment: a register below its beginning was set back since. What is the last register in kWh is no register.
+    """
+    if register_wh is None or meter.segment_start_wh is None or register_wh < max(meter.segment_start_wh, 0):
+        return None
+    last_wh = meter.last_wh or 0
+    if last_wh > 0 and (register_wh == 0 or (last_wh >= 1_000 and abs(register_wh - last_wh // 1_000) <= 1)):
+        return None
+    return meter.segments_wh + register_wh - meter.segment_start_wh
+
+
+def reported(meter: Meter, register_wh: int | None) -> int | None:
+    """The plain difference of the registers at both ends (without a last one: as far as it was read); None when one is not known."""
+    last_wh = register_wh if register_wh is not None and register_wh > 0 else meter.last_wh
+    return None if last_wh is None or meter.start_wh is None else last_wh - meter.start_wh
+
+
+def doubtful(energy_wh: int, reported_wh: int | None, cap_wh: int | None) -> bool:
+    """Whether a person must look before this is billed.
+
+    More was counted than the connector can have delivered in the whole time (many small steps, each plausible, add up to what is
+    not), or the registers at both ends say much more than was counted: a jump that stayed, which is a lie, a placeholder, or energy.
+    """
+    if cap_wh is not None and energy_wh > cap_wh:
+        return True
+    return reported_wh is not None and reported_wh - energy_wh > max(REPORTED_BEYOND_WH, energy_wh // 10)
 
 
 def seconds_to_limit(energy_wh: int, limit_wh: int, power_w: int | None) -> float | None:

@@ -11,8 +11,11 @@ from enum import StrEnum
 from csms.rules import meter as meters
 from csms.rules.meter import Meter
 
-# The flag of a session whose energy is counted from intervals.
+# The flag of a session whose energy is counted from intervals; of one that is not billed before a person has looked, or a day has passed.
 INTERVALS = "intervals"
+HELD = "held"
+# A charger's clock is not believed when it speaks of more than a week.
+LONGEST_S = 7 * 24 * 3600
 
 
 class State(StrEnum):
@@ -54,6 +57,9 @@ class Session:
     meter: Meter
     max_power_w: int
     last_activity_at: datetime
+    # When it began, by the charger's clock and by ours.
+    start_time: datetime | None = None
+    started_at: datetime | None = None
     metered_at: datetime | None = None
     register_at: datetime | None = None
     suspended_at: datetime | None = None
@@ -230,7 +236,16 @@ def _elapsed_s(session: Session, at: datetime | None, now: datetime) -> float:
     only power, or a spike): the larger of both clocks, as a queue kept offline arrives all at once."""
     heard_s = (now - (session.register_at or session.last_activity_at)).total_seconds()
     said_s = (at - session.metered_at).total_seconds() if at and session.metered_at else 0.0
-    return max(heard_s, min(said_s, 7 * 24 * 3600), 0.0)
+    return max(heard_s, min(said_s, LONGEST_S), 0.0)
+
+
+def cap_wh(session: Session, at: datetime | None, now: datetime) -> int | None:
+    """The most its connector can have delivered from its start until `at` (the charger's clock) or now, whichever was longer."""
+    if session.started_at is None:
+        return None
+    heard_s = (now - session.started_at).total_seconds()
+    said_s = (at - session.start_time).total_seconds() if at and session.start_time else 0.0
+    return meters.plausible_wh(session.max_power_w, max(heard_s, min(said_s, LONGEST_S)))
 
 
 def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> datetime | None:
@@ -241,7 +256,7 @@ def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> d
     due: list[datetime] = [session.limit_at] if session.limit_at else []
     if session.limit_wh is not None:
         left_s = meters.seconds_to_limit(session.meter.energy_wh, session.limit_wh, session.power_w)
-        if left_s is not None and left_s < 7 * 24 * 3600:
+        if left_s is not None and left_s < LONGEST_S:
             # A reading without a register says nothing of what flowed since the last one.
             known_at = max(session.register_at or now, session.resumed_at or session.register_at or now)
             due.append(max(now, known_at + timedelta(seconds=left_s - limits.stop_lead_s)))
@@ -254,9 +269,8 @@ def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, 
     elapsed_s = _elapsed_s(session, event.at, now)
     meter, said = meters.finish(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
     flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
-    reported = None
-    if event.register_wh is not None and event.register_wh > 0 and meter.start_wh is not None:
-        reported = event.register_wh - meter.start_wh
+    told = event.register_wh is not None and event.register_wh > 0
+    reported = meters.reported(meter, event.register_wh) if told else None
     ended = replace(session, meter=meter, flags=frozenset(flags), reported_wh=reported)
     return _end(ended, now, event.reason, reason_raw=event.reason_raw, at=event.at, inferred=event.inferred), Verdict.ENDED
 
@@ -346,6 +360,12 @@ def _end(
     session: Session, now: datetime, reason: str, *, reason_raw: str = "", at: datetime | None = None, inferred: bool = False
 ) -> Session:
     energy_wh = session.meter.energy_wh
+    flags = session.flags | {"inferred"} if inferred else session.flags
+    reported_wh = session.reported_wh if session.reported_wh is not None else meters.reported(session.meter, None)
+    # Intervals were added up without a register: there is nothing to compare them with but a register the charger tells itself.
+    compared_wh = session.reported_wh if INTERVALS in flags else reported_wh
+    if meters.doubtful(energy_wh, compared_wh, cap_wh(session, at or session.metered_at, now)):
+        flags = flags | {HELD, "suspect"}
     return replace(
         session,
         state=State.STOPPED,
@@ -356,5 +376,5 @@ def _end(
         end_time=at or session.last_activity_at,
         ended_at=now,
         overrun_wh=max(0, energy_wh - session.limit_wh) if session.limit_wh is not None else 0,
-        flags=session.flags | {"inferred"} if inferred else session.flags,
+        flags=flags,
     )
