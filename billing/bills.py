@@ -12,19 +12,19 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from accounts import audit, failures
-from billing import ledger, payments, refunds, tariffs
+from billing import budgets, ledger, payments, refunds, tariffs
 from billing.models import Bill, BillLine, QRPayment
 from billing.rules.payment import SMALLEST_REFUND_PAISE, Settlement, settle
 from billing.rules.tariff import price
-from csms import permits
+from csms import doubts, permits
 from csms.models import ChargingSession, IdTag, SessionState
 from voltaro import clock
 from voltaro.jobs import ring
 
 log = logging.getLogger(__name__)
 
-HELD = "held"
-# Energy held for review this long is billed as it stands (the plausible figure) and the rest goes back.
+HELD = doubts.HELD
+# Energy held for review this long is billed as far as it is plausible, and the rest goes back.
 HELD_AT_MOST = timedelta(hours=24)
 NO_TARIFF: dict[str, Any] = {"name": "none", "rate_paise_per_kwh": 0, "gst_bp": 0, "igst": False, "platform_fee_bp": 0}
 
@@ -62,21 +62,20 @@ def bill(session_pk: int) -> bool:
     A session that nobody prepaid (an RFID card, an unknown tag, a start after its money had gone back) gets a bill at the
     tariff of its start too, so that its worth is known; no money moved, so nothing is posted and nothing goes back.
     """
-    session = ChargingSession.objects.get(pk=session_pk)
-    permits.lock_connector(session.connector_id)
-    if session.permit_id:
-        IdTag.objects.select_for_update(no_key=True).get(pk=session.permit_id)
-    session = ChargingSession.objects.select_for_update(no_key=True, of=("self",)).get(pk=session_pk)
+    session = lock(session_pk)
     if session.billed_at is not None or session.state != SessionState.STOPPED:
         return False
+    wh = doubts.billable_wh(session)
     payment = _payment(session)
-    made = _of_payment(session, payment) if payment else _unpaid(session)
+    made = _of_payment(session, payment, wh) if payment else _unpaid(session, wh)
     session.energy_charge, session.gst_amount = made.energy_charge, made.gst
-    session.total_billed, session.billed_at = made.total, clock.now()
-    session.save(update_fields=["energy_charge", "gst_amount", "total_billed", "billed_at"])
+    session.total_billed, session.billed_at, session.rebill_at = made.total, clock.now(), None
+    session.save(update_fields=["energy_charge", "gst_amount", "total_billed", "billed_at", "rebill_at"])
+    transaction.on_commit(lambda: budgets.forget(session.pk))
     audit.record(
         "session.billed",
         session,
+        trigger="held for a day" if HELD in session.flags else "",
         after={
             "billed_wh": made.billed_wh,
             "total": made.total,
@@ -89,6 +88,15 @@ def bill(session_pk: int) -> bool:
     return True
 
 
+def lock(session_pk: int) -> ChargingSession:
+    """The session, locked, and before it its connector and its permit."""
+    session = ChargingSession.objects.get(pk=session_pk)
+    permits.lock_connector(session.connector_id)
+    if session.permit_id:
+        IdTag.objects.select_for_update(no_key=True).get(pk=session.permit_id)
+    return ChargingSession.objects.select_for_update(no_key=True, of=("self",)).get(pk=session_pk)
+
+
 def _payment(session: ChargingSession) -> QRPayment | None:
     """The payment this session lives on, locked and linked; None when there is none or its money is already going back."""
     pk = QRPayment.objects.filter(permit=session.permit_id).values_list("pk", flat=True).first() if session.permit_id else None
@@ -99,13 +107,13 @@ def _payment(session: ChargingSession) -> QRPayment | None:
     return payment if payment.session_id == session.pk else None
 
 
-def _of_payment(session: ChargingSession, payment: QRPayment) -> Bill:
-    end = settle(payment.amount_paid, payment.platform_fee, session.energy_wh, payment.tariff_snapshot)
+def _of_payment(session: ChargingSession, payment: QRPayment, wh: int) -> Bill:
+    end = settle(payment.amount_paid, payment.platform_fee, wh, payment.tariff_snapshot)
     made = Bill.objects.create(
         session=session,
         payment=payment,
         tariff_snapshot=payment.tariff_snapshot,
-        delivered_wh=session.energy_wh,
+        delivered_wh=wh,
         billed_wh=end.billed_wh,
         energy_charge=end.energy_charge,
         cgst=end.cgst,
@@ -155,15 +163,15 @@ def _books(session: ChargingSession, payment: QRPayment, end: Settlement) -> Non
         )
 
 
-def _unpaid(session: ChargingSession) -> Bill:
+def _unpaid(session: ChargingSession, wh: int) -> Bill:
     tariff = tariffs.for_connector(session.connector, session.start_time)
     snapshot = tariff.snapshot() if tariff else NO_TARIFF
-    worth = price(session.energy_wh, snapshot)
+    worth = price(wh, snapshot)
     made = Bill.objects.create(
         session=session,
         tariff_snapshot=snapshot,
-        delivered_wh=session.energy_wh,
-        billed_wh=session.energy_wh,
+        delivered_wh=wh,
+        billed_wh=wh,
         energy_charge=worth.energy_charge,
         cgst=worth.cgst,
         sgst=worth.sgst,

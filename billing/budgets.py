@@ -55,6 +55,14 @@ def get(session_id: int) -> Budget | None:
     return put(session_id, payment) if payment and payment.tariff_snapshot else None
 
 
+def forget(session_id: int) -> None:
+    """The session is billed: nobody asks for its budget any more. Never raises."""
+    try:
+        cache.delete(_key(session_id))
+    except Exception as error:
+        log.warning("budget not taken out of the cache (%s)", type(error).__name__)
+
+
 def _of(payment: QRPayment) -> Budget:
     limit_wh = affordable_wh(payment.amount_paid - payment.platform_fee, payment.tariff_snapshot)
     return Budget(payment.amount_paid, payment.platform_fee, payment.tariff_snapshot, limit_wh)

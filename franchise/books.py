@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator
 
-from django.db.models import F, Q, Sum
+from django.db.models import BigIntegerField, F, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
 
 from billing.models import Account, Posting
-from franchise.models import CommissionLedgerEntry, Franchisee, Payout
+from franchise import corrections
+from franchise.models import CommissionLedgerEntry, Franchisee, Payout, ShareCorrection
 
 State = Payout.State
 
 
 def check() -> list[str]:
-    """For every franchisee, owed = shared - asked; for every payout, what is on its way is what was asked and not yet done."""
+    """For every franchisee, owed = shared - corrected - asked; for every payout, what is on its way is what was asked and not yet done."""
     return [*_owed(), *_on_its_way()]
 
 
@@ -27,14 +29,15 @@ def _owed() -> Iterator[str]:
         .values_list("franchisee")
         .annotate(paise=Sum("amount_paise"))
     )
+    less = corrections.sums(ShareCorrection.objects.filter(deducted=True))
     for franchisee in Franchisee.objects.select_related("company").order_by("pk"):
-        row = shared.get(franchisee.pk, {"payable": 0, "tds": 0})
+        row, back = shared.get(franchisee.pk, {"payable": 0, "tds": 0}), less.get(franchisee.pk, {"payable": 0, "tds": 0})
         subject = f"franchisee:{franchisee.pk}"
-        owed = row["payable"] - asked.get(franchisee.pk, 0)
+        owed = row["payable"] - back["payable"] - asked.get(franchisee.pk, 0)
         if -payable.get(subject, 0) != owed:
             yield f"{franchisee}: the books owe {-payable.get(subject, 0)} paise, the rows say {owed}"
-        if -tds.get(subject, 0) != row["tds"]:
-            yield f"{franchisee}: the books hold {-tds.get(subject, 0)} paise of TDS, the rows say {row['tds']}"
+        if -tds.get(subject, 0) != row["tds"] - back["tds"]:
+            yield f"{franchisee}: the books hold {-tds.get(subject, 0)} paise of TDS, the rows say {row['tds'] - back['tds']}"
 
 
 def _on_its_way() -> Iterator[str]:
@@ -49,9 +52,12 @@ def _on_its_way() -> Iterator[str]:
     )
     for key in unpaid.order_by("pk").values_list("idempotency_key", flat=True)[:100]:
         yield f"{key}: counts as paid, but no processed payout holds it"
-    sums = Payout.objects.filter(state=State.PROCESSED).annotate(entries_paise=Sum("entries__payable"))
-    for payout in sums.exclude(entries_paise=F("amount_paise")).order_by("pk")[:100]:
-        yield f"payout {payout.pk}: {payout.amount_paise} paise were sent for entries of {payout.entries_paise or 0}"
+    deducted = ShareCorrection.objects.filter(payout=OuterRef("pk")).order_by().values("payout").annotate(paise=Sum("payable"))
+    back = Coalesce(Subquery(deducted.values("paise")), 0, output_field=BigIntegerField())
+    sums = Payout.objects.filter(state=State.PROCESSED).annotate(entries_paise=Sum("entries__payable"), back=back)
+    for payout in sums.exclude(entries_paise=F("amount_paise") + F("back")).order_by("pk")[:100]:
+        less = f" less {payout.back}" if payout.back else ""
+        yield f"payout {payout.pk}: {payout.amount_paise} paise were sent for entries of {payout.entries_paise or 0}{less}"
 
 
 def _by_subject(account: str, prefix: str) -> dict[str, int]:

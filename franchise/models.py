@@ -208,6 +208,44 @@ class CommissionLedgerEntry(OfFranchisee):
         return self.idempotency_key
 
 
+class ShareCorrection(OfFranchisee):
+    """What a share loses because its bill was corrected. All amounts in paise, positive, taken back.
+
+    A share in no payout yet was lowered itself (`deducted` False); one in a payout stays as it is, and its loss is deducted from a
+    later payout of the same franchisee.
+    """
+
+    franchisee = models.ForeignKey(Franchisee, models.PROTECT, related_name="corrections", db_index=False)
+    entry = models.OneToOneField(CommissionLedgerEntry, models.PROTECT, related_name="correction")
+    energy_wh = models.BigIntegerField()
+    refund = models.BigIntegerField(help_text="So much more went back to the rider")
+    gst_collected = models.BigIntegerField()
+    net_excl_gst = models.BigIntegerField()
+    platform_commission = models.BigIntegerField()
+    tds = models.BigIntegerField()
+    payable = models.BigIntegerField()
+    deducted = models.BooleanField(help_text="From a later payout, since its share was in one already.")
+    payout = models.ForeignKey(Payout, models.PROTECT, null=True, blank=True, related_name="corrections")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(payable=models.F("net_excl_gst") - models.F("platform_commission") - models.F("tds")),
+                name="share_correction_adds_up",
+            ),
+            models.CheckConstraint(condition=Q(payable__gte=0) & Q(tds__gte=0), name="share_correction_takes_back"),
+            models.CheckConstraint(condition=Q(deducted=True) | Q(payout__isnull=True), name="share_correction_deducted_once"),
+        ]
+        indexes = [
+            models.Index(fields=["franchisee"], condition=Q(deducted=True, payout__isnull=True), name="share_correction_open"),
+            models.Index(fields=["franchisee", "-id"], name="share_correction_franchisee"),
+        ]
+
+    def __str__(self) -> str:
+        return f"Correction of {self.entry.idempotency_key}"
+
+
 class ShareMark(models.Model):
     """How far the bills are known to be shared: one row. Every bill up to it has its entry or needs none."""
 

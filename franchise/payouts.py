@@ -14,11 +14,11 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Q, QuerySet, Sum, Value
+from django.db.models import F, Q, QuerySet, Sum, Value
 
 from accounts import audit
 from billing import razorpay
-from franchise import gates, transfers
+from franchise import corrections, gates, transfers
 from franchise.models import CommissionLedgerEntry, Franchisee, Payout
 from franchise.rules.gate import REASONS, TRANSFERS_OFF
 from voltaro import jobs
@@ -56,8 +56,9 @@ def to_collect(now: datetime) -> QuerySet[CommissionLedgerEntry]:
 
 
 def collect_due(now: datetime, limit: int) -> int:
-    """One payout per franchisee who is owed a rupee or more; returns how many were made."""
-    owed = to_collect(now).order_by().values("franchisee").annotate(paise=Sum("payable")).filter(paise__gte=SMALLEST_TRANSFER_PAISE)
+    """One payout per franchisee who is owed a rupee or more, what is to be deducted taken off; returns how many were made."""
+    owed = to_collect(now).order_by().values("franchisee").annotate(paise=Sum("payable"), back=corrections.owed_back("franchisee"))
+    owed = owed.filter(paise__gte=F("back") + SMALLEST_TRANSFER_PAISE)
     return jobs.each([row["franchisee"] for row in owed[:limit]], lambda pk: collect(pk, now) is not None, "franchisee")
 
 
@@ -76,11 +77,19 @@ def collect(franchisee_id: int, now: datetime) -> Payout | None:
     total = sum(entry.payable for entry in entries)
     if total < SMALLEST_TRANSFER_PAISE:
         return None
+    taken = corrections.take(franchisee, total - SMALLEST_TRANSFER_PAISE)
+    if len(taken) < corrections.open_(franchisee).count() and len(entries) < ENTRIES_PER_PAYOUT:
+        return None  # what was paid too much is deducted before anything is paid
+    deducted = sum(row.payable for row in taken)
+    total -= deducted
     payout = _make(franchisee, total, now)
+    corrections.put(taken, payout)
     for entry in entries:
         entry.payout = payout
     CommissionLedgerEntry.objects.bulk_update(entries, ["payout"])
-    audit.record("payout.made", payout, after={"amount_paise": total, "entries": len(entries), "account": payout.account})
+    audit.record(
+        "payout.made", payout, after={"amount_paise": total, "entries": len(entries), "deducted": deducted, "account": payout.account}
+    )
     return payout
 
 
@@ -209,6 +218,7 @@ def recall(franchisee: Franchisee, why: str) -> int:
     for payout in payouts:
         audit.record("payout.recalled", payout, before={"key": payout.key, "account": payout.account}, after={"why": why})
         payout.entries.update(payout=None)
+        payout.corrections.update(payout=None)
         payout.delete()
     return len(payouts)
 
@@ -250,6 +260,7 @@ def retry(payout_id: int, now: datetime) -> bool:
         return False
     if old.failures > settings.MAX_TRANSFER_RETRIES:
         gave_up = old.entries.filter(status=Status.PENDING).update(status=Status.FAILED)
+        old.corrections.update(payout=None)
         old.retry_at = None
         old.save(update_fields=["retry_at"])
         audit.record("payout.given_up", old, after={"attempts": old.attempt, "entries": gave_up, "error": old.last_error})
@@ -260,6 +271,7 @@ def retry(payout_id: int, now: datetime) -> bool:
         return True
     new = _make(old.franchisee, old.amount_paise, now, follows=old)
     moved = old.entries.filter(status=Status.PENDING).update(payout=new)
+    old.corrections.update(payout=new)
     old.retry_at = None
     old.save(update_fields=["retry_at"])
     audit.record("payout.follows", new, after={"follows": old.pk, "attempt": new.attempt, "entries": moved, "account": new.account})

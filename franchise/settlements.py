@@ -15,7 +15,7 @@ from django.db.models import Max, OuterRef, Q, QuerySet, Subquery, Value
 from accounts import audit
 from billing import ledger
 from billing.models import Account, Bill
-from franchise import gates
+from franchise import corrections, gates
 from franchise.models import CommissionLedgerEntry, Contract, Franchisee, ShareMark
 from franchise.rules import gate
 from franchise.rules.share import Share, Terms, split
@@ -31,15 +31,18 @@ MARK_LAG = timedelta(hours=1)
 def due(now: datetime) -> QuerySet:
     """What `work_due` would take up: bills to share, and entries whose reason to wait is gone."""
     bills = to_share(now).order_by().annotate(what=Value("bill to share")).values_list("what", "pk")
-    return bills.union(to_reconsider(now).order_by().annotate(what=Value("held entry")).values_list("what", "pk"))
+    less = corrections.to_follow(now).order_by().annotate(what=Value("corrected bill")).values_list("what", "pk")
+    return bills.union(less, to_reconsider(now).order_by().annotate(what=Value("held entry")).values_list("what", "pk"))
 
 
 def work_due(now: datetime, limit: int) -> int:
-    """Share what was billed and look again at what is held; returns how many of both."""
+    """Share what was billed, follow what was corrected, look again at what is held; returns how many of all."""
     done = 0
     for pk in to_share(now).values_list("pk", flat=True)[:limit]:
         done += _safely(share_bill, pk, now)
     _move_mark(now)
+    for pk in list(corrections.to_follow(now).values_list("pk", flat=True)[:limit]):
+        done += _safely(corrections.follow, pk, now)
     for pk in to_reconsider(now).values_list("pk", flat=True)[:limit]:
         done += _safely(reconsider, pk, now)
     return done

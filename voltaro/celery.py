@@ -96,6 +96,9 @@ WORKERS: dict[str, Worker] = {
     ),
     "payments.fees": Worker("billing.payments.fees_due", "billing.payments.to_ask_fee", 900, what="payments whose Razorpay fee is unknown"),
     "bills": Worker("billing.bills.work_due", "billing.bills.due", 15, ("session.ended",), "ended sessions to bill"),
+    "bills.correct": Worker(
+        "billing.corrections.work_due", "billing.corrections.due", 30, ("session.rebill",), "bills that a late stop makes lower"
+    ),
     "refunds": Worker("billing.refunds.work_due", "billing.refunds.due", 20, ("refund.due",), "refunds to ask, to ask about, to try again"),
     "qr.poll": Worker("billing.qr.poll_due", "billing.qr.to_poll", 60, what="our QRs' payments, in case a webhook was lost"),
     "reconcile": Worker("billing.reconcile.work_due", "billing.reconcile.due", 3600, what="Razorpay's day against our day"),

@@ -1,6 +1,6 @@
 """Money: what it costs, who paid, what goes back, and the books. All amounts are whole paise."""
 
-from billing.models.bill import Bill, BillLine, Invoice
+from billing.models.bill import Bill, BillCorrection, BillLine, Invoice
 from billing.models.ledger import Account, JournalEntry, Posting
 from billing.models.payment import QRCode, QRPayment, Refund, Wallet
 from billing.models.reconciliation import Difference, ReconciledDay
@@ -10,6 +10,7 @@ from billing.models.webhook import WebhookEvent
 __all__ = [
     "Account",
     "Bill",
+    "BillCorrection",
     "BillLine",
     "Difference",
     "Invoice",

@@ -5,7 +5,10 @@ from accounts.models import Audited
 
 
 class Bill(Audited):
-    """What a session cost: one per session, recomputable from the tariff snapshot and the energy."""
+    """What a session costs: one per session, recomputable from the tariff snapshot and the energy.
+
+    A correction changes its amounts and adds lines that take back; what was taken back stands in `BillCorrection`.
+    """
 
     owner_path = "session__company"
     rider_path = "session__user"
@@ -41,6 +44,49 @@ class Bill(Audited):
 
     def __str__(self) -> str:
         return f"Bill of session {self.session_id}"
+
+    @property
+    def gst(self) -> int:
+        return self.cgst + self.sgst + self.igst
+
+
+class BillCorrection(Audited):
+    """What was taken off a bill after it was made: once, never more than was billed. All amounts in paise, positive.
+
+    `given_back` is what goes back to the rider (a rupee or more); what is less is a remainder.
+    """
+
+    owner_path = "bill__session__company"
+    rider_path = "bill__session__user"
+
+    bill = models.OneToOneField(Bill, models.PROTECT, related_name="correction")
+    reason = models.CharField(max_length=20, choices=[("late_stop", "The charger's own stop, which came later, says less")])
+    billed_wh = models.BigIntegerField(help_text="Wh taken off what was billed")
+    energy_charge = models.BigIntegerField(help_text="before GST")
+    cgst = models.BigIntegerField(default=0)
+    sgst = models.BigIntegerField(default=0)
+    igst = models.BigIntegerField(default=0)
+    platform_fee = models.BigIntegerField(default=0)
+    total = models.BigIntegerField()
+    given_back = models.BigIntegerField(default=0)
+    share_at = models.DateTimeField(null=True, blank=True, help_text="Since when the franchisee's share waits to follow it; empty: it has.")
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(total=F("energy_charge") + F("cgst") + F("sgst") + F("igst") + F("platform_fee")), name="correction_adds_up"
+            ),
+            models.CheckConstraint(
+                condition=Q(energy_charge__gte=0) & Q(cgst__gte=0) & Q(cgst=F("sgst")) & Q(igst__gte=0) & Q(platform_fee__gte=0),
+                name="correction_takes_back",
+            ),
+            models.CheckConstraint(condition=Q(given_back__gte=0) & ~Q(given_back__range=(1, 99)), name="correction_at_least_a_rupee"),
+        ]
+        indexes = [models.Index(fields=["share_at"], condition=Q(share_at__isnull=False), name="correction_share")]
+
+    def __str__(self) -> str:
+        return f"Correction of the bill of session {self.bill.session_id}"
 
     @property
     def gst(self) -> int:

@@ -41,6 +41,7 @@ class Facts:
     reachable: bool
     limit_wh: int | None
     reserved: bool = False
+    in_service: bool = True
 
 
 def decide(facts: Facts, *, stale_s: int, start_timeout_s: int) -> Verdict:
@@ -53,6 +54,7 @@ def decide(facts: Facts, *, stale_s: int, start_timeout_s: int) -> Verdict:
         (not facts.qr_active, "qr_closed"),
         (facts.age_s > stale_s, "stale"),
         (facts.waited_s >= start_timeout_s, "not_started"),
+        (not facts.in_service, "out_of_service"),
         (facts.busy, "busy"),
         (facts.reserved, "reserved"),
         (not facts.reachable, "unreachable"),
@@ -115,4 +117,55 @@ def settle(amount_paid: int, platform_fee: int, wh: int, snapshot: dict[str, Any
         remainder=0 if refundable else rest,
         overrun_wh=wh - billed_wh,
         overrun_paise=price(wh, snapshot).energy_charge - billed.energy_charge,
+    )
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What less energy takes off a settlement: each part of the bill, and what of it goes back. Never negative; all in paise but Wh.
+
+    `remainder` is how the remainder changes: what cannot be refunded joins it, and together with it a rupee may be.
+    """
+
+    billed_wh: int
+    energy_charge: int
+    cgst: int
+    sgst: int
+    igst: int
+    platform_fee: int
+    given_back: int
+    remainder: int
+    overrun_wh: int
+    overrun_paise: int
+
+    @property
+    def gst(self) -> int:
+        return self.cgst + self.sgst + self.igst
+
+    @property
+    def total(self) -> int:
+        return self.energy_charge + self.gst + self.platform_fee
+
+
+def credit(before: Settlement, amount_paid: int, platform_fee: int, wh: int, snapshot: dict[str, Any]) -> Credit:
+    """Part the same payment once more, for less energy: what is taken off, part by part, so that GST is reversed to the paisa.
+
+    credit.total + before.remainder = given_back + the new remainder.
+    """
+    after = settle(amount_paid, platform_fee, wh, snapshot)
+    assert wh <= before.billed_wh + before.overrun_wh, (wh, before)
+    total = before.total - after.total
+    rest = total + before.remainder
+    given_back = rest if total and rest >= SMALLEST_REFUND_PAISE else 0
+    return Credit(
+        billed_wh=before.billed_wh - after.billed_wh,
+        energy_charge=before.energy_charge - after.energy_charge,
+        cgst=before.cgst - after.cgst,
+        sgst=before.sgst - after.sgst,
+        igst=before.igst - after.igst,
+        platform_fee=before.platform_fee - after.platform_fee,
+        given_back=given_back,
+        remainder=rest - given_back - before.remainder,
+        overrun_wh=before.overrun_wh - after.overrun_wh,
+        overrun_paise=before.overrun_paise - after.overrun_paise,
     )
