@@ -13,7 +13,7 @@ from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 
-from csms import calls, frames, quirks, tags
+from csms import calls, frames, quirks, schemas, tags, timestamps
 from csms.models import Availability, ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, Registration, SessionState
 from csms.rules.secrecy import is_secret
 
@@ -42,7 +42,7 @@ class Askable:
 def prepared(charge_point: ChargePoint, action: str, payload: dict[str, Any], now: datetime) -> Askable:
     """What asking this would send. Raises ValidationError (`code` says which kind of no it is)."""
     payload = dict(calls.check(action, payload))
-    _may_be_asked(charge_point, action)
+    may_be_asked(charge_point, action)
     _not_ours_to_set(action, payload)
     connectors = _connectors(charge_point, action, payload)
     found = Askable(payload)
@@ -56,7 +56,10 @@ def prepared(charge_point: ChargePoint, action: str, payload: dict[str, Any], no
     return found
 
 
-def _may_be_asked(charge_point: ChargePoint, action: str) -> None:
+def may_be_asked(charge_point: ChargePoint, action: str) -> None:
+    """Whether this call may be asked of this charger at all. Raises ValidationError with a sentence."""
+    if charge_point.unclaimed:
+        raise ValidationError(f"{charge_point} is not claimed yet: nothing is sent to it.", "not_accepted")
     if charge_point.blocked:
         raise ValidationError(f"{charge_point} is blocked: nothing is sent to it.", "blocked")
     if charge_point.registration == Registration.REJECTED:
@@ -68,6 +71,15 @@ def _may_be_asked(charge_point: ChargePoint, action: str) -> None:
         )
     if action in quirks.of(charge_point).commands_unsupported:
         raise ValidationError(f"{charge_point} does not take {action} (its quirk profile says so).", "unsupported")
+
+
+def moment(payload: dict[str, Any], name: str) -> datetime | None:
+    """The time of this field; None when it is left out. Raises ValidationError for what is none."""
+    said = payload.get(name)
+    at = timestamps.read(said) if said is not None else None
+    if said is not None and at is None:
+        raise ValidationError(f"{name}: {str(said)[:40]} is no time (like 2026-01-31T18:00:00Z).", "payload")
+    return at
 
 
 def _not_ours_to_set(action: str, payload: dict[str, Any]) -> None:
@@ -90,7 +102,7 @@ def _short_enough(charge_point: ChargePoint, action: str, payload: dict[str, Any
 
 def _connectors(charge_point: ChargePoint, action: str, payload: dict[str, Any]) -> list[Connector]:
     """The charger's connectors, where the call may name one; a number it does not have is refused."""
-    if "connectorId" not in calls.properties(action):
+    if "connectorId" not in schemas.properties(action):
         return []
     known = list(Connector.objects.filter(charge_point=charge_point.cp_id).order_by("connector_id"))
     number, numbers = payload.get("connectorId"), [one.connector_id for one in known]

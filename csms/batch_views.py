@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.doors import console_page, may_operate, operators_only
-from csms import batches, calls, commands, views
+from csms import batches, calls, commands, schemas, views
 from csms.call_forms import CallForm, form_for
 from csms.command_views import TRIGGER, said_no
 from csms.models import ChargePoint, Command, CommandBatch, CommandState, Connector
@@ -65,8 +65,8 @@ def new(request: HttpRequest) -> HttpResponse:
     if action not in calls.CALLS or calls.CALLS[action].one_by_one:
         return ask_chargers(request, keys)
     chosen = batches.targets(request.user, keys)
-    if not 1 <= len(chosen) <= batches.AT_MOST:
-        return _not_so_many(request, len(chosen))
+    if not 1 <= len(chosen) <= batches.most(action):
+        return _not_so_many(request, len(chosen), batches.most(action))
     sending = request.method == "POST" and "send" in request.POST
     numbers = Connector.objects.filter(charge_point__in=[one.cp_id for one in chosen]).aggregate(most=Max("connector_id"))
     form = form_for(action, request.POST if sending else None, most_connectors=numbers["most"] or 1)
@@ -106,9 +106,9 @@ def ask_chargers(request: HttpRequest, keys: list[int]) -> HttpResponse:
     )
 
 
-def _not_so_many(request: HttpRequest, number: int) -> HttpResponse:
+def _not_so_many(request: HttpRequest, number: int, most: int = batches.AT_MOST) -> HttpResponse:
     if number:
-        messages.error(request, f"A batch is of {batches.AT_MOST} chargers at most. Search for fewer.")
+        messages.error(request, f"A batch of this is of {most} chargers at most. Search for fewer.")
     else:
         messages.info(request, "Choose the chargers first.")
     return redirect("csms:chargers")
@@ -201,7 +201,7 @@ def _facts(request: HttpRequest, row: CommandBatch) -> dict[str, Any]:
     states: dict[str, int] = {}
     for one in lines:
         states[one.state] = states.get(one.state, 0) + 1
-        one.said = one.error or calls.status_of(one.action, one.response)
+        one.said = one.error or schemas.status_of(one.action, one.response)
     still = {CommandState.QUEUED, CommandState.SENT, *commands.AWAITED} & set(states)
     return {
         "batch": row,

@@ -44,8 +44,8 @@ def ask(
     who = by or actor.current().name
     if why := calls.CALLS[action].one_by_one:
         raise ValidationError(f"{action} goes to one charger at a time: {why}", "one_by_one")
-    if not 1 <= len(charge_points) <= AT_MOST:
-        raise ValidationError(f"A batch is of 1 to {AT_MOST} chargers, not {len(charge_points)}.", "number")
+    if not 1 <= len(charge_points) <= most(action):
+        raise ValidationError(f"A batch of {action} is of 1 to {most(action)} chargers, not {len(charge_points)}.", "number")
     if not 0 <= spread_s <= 3600:
         raise ValidationError("A batch is spread over an hour at most.", "spread")
     fields = {"company": company, "action": action, "payload": payload, "requested_by": who, "spread_s": spread_s}
@@ -70,6 +70,11 @@ def ask(
         "batch.asked", batch, trigger=trigger, after={"action": action, "chargers": len(charge_points), "refused": len(batch.refused)}
     )
     return batch
+
+
+def most(action: str) -> int:
+    """Of how many chargers at once this may be asked."""
+    return min(AT_MOST, calls.CALLS[action].many)
 
 
 @transaction.atomic

@@ -8,16 +8,16 @@ import json
 from typing import Any
 
 from django import forms
-from django.core.validators import URLValidator
 from django.utils import timezone
 
-from csms import calls, timestamps
+from csms import calls, firmware, schemas, timestamps
 from csms.askable import FROM_ZERO
-from csms.models import ChargePoint, ChargingSession, Connector, SessionState
+from csms.models import ChargePoint, ChargingSession, Connector, FirmwareImage, SessionState
 from csms.templatetags.console import kwh
 
 INT32 = 2**31 - 1
 LONG_TEXT = 300
+IMAGES = 100
 JSON_AT_MOST = 100_000
 # Label and help of a field, by "Action.field" or by the field alone.
 WORDS: dict[str, tuple[str, str]] = {
@@ -34,12 +34,16 @@ WORDS: dict[str, tuple[str, str]] = {
     "vendorId": ("Vendor", "Whose message it is, like org.example.vendor."),
     "messageId": ("Message", "Which of the vendor's messages."),
     "data": ("Data", "Text; often JSON in a text."),
-    "location": ("Address", "Where it fetches or leaves the file."),
     "retries": ("Attempts", "How often it tries. Empty: as it likes."),
     "retryInterval": ("Between attempts, s", ""),
     "startTime": ("From", "Indian time."),
     "stopTime": ("Until", "Indian time."),
-    "retrieveDate": ("Not before", "Indian time."),
+    "oldestTimestamp": ("From", "Indian time."),
+    "latestTimestamp": ("Until", "Indian time."),
+    "image": ("Firmware", "One of the images kept under Firmware. The charger gets an address of its own to fetch it from."),
+    "retrieveDate": ("Not before", "Indian time. Empty: now."),
+    "retrieveDateTime": ("Not before", "Indian time. Empty: now."),
+    "installDateTime": ("Install from", "Indian time. Empty: as soon as it can."),
     "expiryDate": ("Until", "Indian time."),
     "reservationId": ("Reservation", "Its number."),
     "listVersion": ("Version", "From 1, and higher than the last."),
@@ -58,9 +62,6 @@ WORDS: dict[str, tuple[str, str]] = {
     "certificateType": ("Kind", ""),
     "certificateHashData": ("Certificate", "As GetInstalledCertificateIds told it."),
     "logType": ("Log", ""),
-    "log": ("Where and from when", ""),
-    "requestId": ("Request", "A number of its own."),
-    "firmware": ("Firmware", "Where it is, from when, and the manufacturer's signature."),
 }
 CHOICES: dict[str, dict[str, str]] = {
     "ChangeAvailability.type": {"Operative": "In service (Operative)", "Inoperative": "Out of service (Inoperative)"},
@@ -78,8 +79,6 @@ EXAMPLES: dict[str, Any] = {
         "chargingSchedule": {"chargingRateUnit": "W", "chargingSchedulePeriod": [{"startPeriod": 0, "limit": 11000.0}]},
     },
     "certificateHashData": {"hashAlgorithm": "SHA256", "issuerNameHash": "…", "issuerKeyHash": "…", "serialNumber": "…"},
-    "log": {"remoteLocation": "https://…", "oldestTimestamp": "2026-01-01T00:00:00Z"},
-    "firmware": {"location": "https://…", "retrieveDateTime": "2026-01-01T00:00:00Z", "signingCertificate": "…", "signature": "…"},
 }
 # How long a command may wait for a charger that is away, in seconds.
 WAITS = {60: "1 minute", 120: "2 minutes", 300: "5 minutes", 600: "10 minutes", 3600: "1 hour", 86400: "1 day"}
@@ -93,7 +92,7 @@ class CallForm(forms.Form):
 
     def payload(self) -> dict[str, Any]:
         """What is sent: fields left empty are left out."""
-        return {name: value for name in calls.properties(self.action) if (value := self.cleaned_data.get(name)) not in (None, "", [])}
+        return {name: value for name in schemas.properties(self.action) if (value := self.cleaned_data.get(name)) not in (None, "", [])}
 
     @property
     def shown(self) -> list[forms.BoundField]:
@@ -188,15 +187,17 @@ def form_for(
 ) -> CallForm:
     """The form of a call for this charger; without one, for several, which have `most_connectors` at most."""
     known = list(Connector.objects.filter(charge_point=charge_point.cp_id).order_by("connector_id")) if charge_point is not None else []
-    needed = calls.required(action)
+    needed = schemas.required(action)
     if action == "RemoteStartTransaction":
         needed = needed | {"connectorId"}  # to be seen at once: which car it is about
     fields: dict[str, Any] = {}
-    for name, schema in sorted(calls.properties(action).items(), key=lambda one: one[0] not in needed):
+    for name, schema in sorted(schemas.properties(action).items(), key=lambda one: one[0] not in needed):
         label, help_text = WORDS.get(f"{action}.{name}") or WORDS.get(name, (name, ""))
-        how = {"label": label, "help_text": help_text, "required": name in calls.required(action)}
+        how = {"label": label, "help_text": help_text, "required": name in schemas.required(action)}
         if name == "connectorId":
             fields[name] = _connector(action, known, most_connectors, how)
+        elif name == "image":
+            fields[name] = _image(action, charge_point, how)
         elif name == "transactionId" and charge_point is not None:
             fields[name] = _transaction(charge_point, how)
         else:
@@ -222,9 +223,6 @@ def _field(action: str, name: str, schema: dict[str, Any], how: dict[str, Any]) 
         return Integer(**how)
     if schema.get("format") == "date-time":
         return Moment(**how)
-    if schema.get("format") == "uri":
-        valid = URLValidator(schemes=["http", "https", "ftp", "ftps", "sftp"], message="This is not an address like https://host/file.")
-        return forms.CharField(max_length=2000, validators=[valid], widget=forms.TextInput(attrs={"inputmode": "url"}), **how)
     longest = schema.get("maxLength")
     if longest is None or longest > LONG_TEXT:
         return forms.CharField(
@@ -247,6 +245,15 @@ def _connector(action: str, known: list[Connector], most: int, how: dict[str, An
     else:
         choices += [(str(number), str(number)) for number in range(1, max(most, 1) + 1)]
     return Number(choices=choices, **how)
+
+
+def _image(action: str, charge_point: ChargePoint | None, how: dict[str, Any]) -> forms.Field:
+    """The newest images that are for this charger (for several: all), signed ones for a signed update."""
+    rows = FirmwareImage.objects.order_by("-id")
+    if action == "SignedUpdateFirmware":
+        rows = rows.exclude(signature="")
+    fits = [row for row in rows[:IMAGES] if charge_point is None or not firmware.unfit(charge_point, row)]
+    return Number(choices=[(str(row.pk), f"{row} · {row.vendor or 'any maker'} {row.model}".strip()) for row in fits], **how)
 
 
 def _transaction(charge_point: ChargePoint, how: dict[str, Any]) -> forms.Field:

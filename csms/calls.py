@@ -3,21 +3,16 @@
 A row says what the call is for, which answers are the effect itself and which only promise it, and who is told of the answer.
 """
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
-from itertools import islice
 from typing import Any
 
 from django.core.exceptions import ValidationError
-from jsonschema import Draft4Validator
-from ocpp.messages import MessageType, get_validator
 
+from csms import schemas
 from csms.models import ChargePoint, Command, CommandState
 
 
@@ -47,7 +42,9 @@ class Call:
     ended: str = ""
     intent: str = ""
     one_by_one: str = ""  # why it is not asked of many chargers at once
+    many: int = 500  # of so many chargers at once, at most
     own_numbers: bool = False  # it carries numbers or addresses made for it alone: not asked again as it was
+    maker: str = ""  # the dotted name of the function that makes it, with its address (see `make`)
     page: str = ""  # the name of the page, about one charger, where it is better asked
 
     def tell(self, which: str, command: Command, now: datetime) -> None:
@@ -59,6 +56,11 @@ class Call:
         """Write down what is wanted; the payloads to send for it."""
         return list(_function(self.intent)(charge_point, payload, now)) if self.intent else [payload]
 
+    def make(self, charge_point: ChargePoint, action: str, said: dict[str, Any], *, by: str, way: Any) -> Command:
+        """The command of a call whose address and numbers are ours, with the row that it belongs to (`way`: commands.Way)."""
+        made: Command = _function(self.maker)(charge_point, action, said, by=by, way=way)
+        return made
+
 
 CORE, FIRMWARE, LISTS, RESERVATION, SMART, TRIGGER, SECURITY = (
     "Core",
@@ -69,6 +71,9 @@ CORE, FIRMWARE, LISTS, RESERVATION, SMART, TRIGGER, SECURITY = (
     "RemoteTrigger",
     "Security",
 )
+
+# Of one image at once; whole fleets are for campaigns, which go step by step.
+FIRMWARE_AT_ONCE = 20
 
 CALLS: dict[str, Call] = {
     "ChangeAvailability": Call(
@@ -149,25 +154,28 @@ CALLS: dict[str, Call] = {
         without_status=CommandState.ACCEPTED,
         may_be_empty=True,
         effect_s=6 * 3600,
+        queue_s=3600,
         answered="csms.uploads.answered",
         ended="csms.uploads.ended",
         page="csms:charger-files",
         own_numbers=True,
-        one_by_one="Each needs an address of its own.",
+        maker="csms.uploads.asked",
     ),
     "UpdateFirmware": Call(
         FIRMWARE,
         "Update its firmware",
-        "From a stored image.",
+        "From a stored image, which each charger fetches from an address of its own.",
         without_status=CommandState.ACCEPTED,
         may_be_empty=True,
         confirm="It restarts when it installs.",
         effect_s=3 * 24 * 3600,
+        queue_s=24 * 3600,
         answered="csms.firmware.answered",
         ended="csms.firmware.ended",
         page="csms:charger-firmware",
         own_numbers=True,
-        one_by_one="Each update is followed by itself.",
+        many=FIRMWARE_AT_ONCE,
+        maker="csms.firmware.asked",
     ),
     "GetLocalListVersion": Call(
         LISTS,
@@ -275,11 +283,12 @@ CALLS: dict[str, Call] = {
         "It uploads a file here.",
         promised=("Accepted", "AcceptedCanceled"),
         effect_s=6 * 3600,
+        queue_s=3600,
         answered="csms.uploads.answered",
         ended="csms.uploads.ended",
         page="csms:charger-files",
         own_numbers=True,
-        one_by_one="Each needs an address of its own.",
+        maker="csms.uploads.asked",
     ),
     "InstallCertificate": Call(
         SECURITY,
@@ -296,11 +305,13 @@ CALLS: dict[str, Call] = {
         promised=("Accepted", "AcceptedCanceled"),
         confirm="It restarts when it installs.",
         effect_s=3 * 24 * 3600,
+        queue_s=24 * 3600,
         answered="csms.firmware.answered",
         ended="csms.firmware.ended",
         page="csms:charger-firmware",
         own_numbers=True,
-        one_by_one="Each update is followed by itself.",
+        many=FIRMWARE_AT_ONCE,
+        maker="csms.firmware.asked",
     ),
 }
 BEFORE_ACCEPTED = tuple(action for action, call in CALLS.items() if call.before_accepted)
@@ -337,78 +348,20 @@ def groups(*, for_many: bool = False) -> list[tuple[str, list[tuple[str, Call]]]
 def state_of(action: str, response: dict[str, Any]) -> str:
     """What this answer makes of a command: effective, accepted (promised), rejected, or unknown."""
     call = CALLS[action]
-    if status := status_of(action, response):
+    if status := schemas.status_of(action, response):
         if status in call.effective:
             return CommandState.EFFECTIVE
         return CommandState.ACCEPTED if status in call.promised else CommandState.REJECTED
-    if "status" in _answers(action).schema.get("properties", {}):
+    if "status" in schemas.of_answer(action):
         return CommandState.UNKNOWN  # what it lacks is the very answer: what becomes of it will show
     return call.without_status if response or call.may_be_empty else CommandState.UNKNOWN
 
 
-def status_of(action: str, response: dict[str, Any] | None) -> str:
-    """The status of an answer in the standard's own spelling; "" when it has none that the standard knows."""
-    said = (response or {}).get("status")
-    known = _of_enum(_answers(action).schema, "status")
-    return next((one for one in known if isinstance(said, str) and one.casefold() == said.strip().casefold()), "")
-
-
-def odd(action: str, response: dict[str, Any]) -> str:
-    """What is not as the standard has it in this answer, in words; "" when nothing is."""
-    found = []
-    for error in islice(_answers(action).iter_errors(response), 3):
-        where = ".".join(str(part) for part in error.absolute_path)
-        if error.validator == "required":
-            found.append(f"{error.message.split(' ')[0]} is missing{f' in {where}' if where else ''}")
-        elif error.validator == "additionalProperties":
-            extra = sorted(set(error.instance) - set(error.schema.get("properties", {})))
-            found.append(f"unknown field {', '.join(extra)[:60]}")
-        else:
-            found.append(f"{where or 'it'} is not as the standard has it")
-    return "; ".join(dict.fromkeys(found))
-
-
 def check(action: str, payload: dict[str, Any]) -> dict[str, Any]:
-    """The payload as it may be sent, held against the standard's schema. Raises ValidationError with a sentence."""
+    """What somebody asks, held against its schema (csms/schemas.py). Raises ValidationError with a sentence."""
     if action not in CALLS:
         raise ValidationError(f"OCPP 1.6 has no call {action[:50]} from us.")
-    # Decimal on both sides: in floats 8.1 is no multiple of 0.1.
-    schema = _asks(action)
-    if error := next(schema.iter_errors(json.loads(json.dumps(payload), parse_float=Decimal)), None):
-        where = ".".join(str(part) for part in error.absolute_path) or action
-        known = ", ".join(schema.schema.get("properties", {})) or "no fields"
-        raise ValidationError(f"{where}: {error.message[:200]} ({action} knows: {known})")
-    return payload
-
-
-def properties(action: str) -> dict[str, Any]:
-    """The fields of a call: the standard's schema of each."""
-    schema = _asks(action).schema
-    return {name: _resolved(schema, one) for name, one in schema.get("properties", {}).items()}
-
-
-def required(action: str) -> set[str]:
-    """The fields it cannot go without."""
-    return set(_asks(action).schema.get("required", ()))
-
-
-def _resolved(schema: dict[str, Any], one: dict[str, Any]) -> dict[str, Any]:
-    return schema["definitions"][one["$ref"].rpartition("/")[2]] if "$ref" in one else one
-
-
-def _of_enum(schema: dict[str, Any], name: str) -> list[str]:
-    return list(_resolved(schema, schema.get("properties", {}).get(name, {})).get("enum", []))
-
-
-@cache
-def _asks(action: str) -> Draft4Validator:
-    text = (files("ocpp.v16") / "schemas" / f"{action}.json").read_text(encoding="utf-8-sig")
-    return Draft4Validator(json.loads(text, parse_float=Decimal))
-
-
-@cache
-def _answers(action: str) -> Any:
-    return get_validator(MessageType.CallResult, action, "1.6")
+    return schemas.check(action, payload)
 
 
 @cache

@@ -15,7 +15,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from accounts.doors import console_page, may_operate, operators_only
-from csms import calls, commands, learned, message_log
+from csms import calls, commands, learned, message_log, schemas
 from csms.by_time import between
 from csms.call_forms import CallForm, form_for
 from csms.models import ChargePoint, Command, CommandState, Connector, IdTag, OcppMessage
@@ -91,7 +91,7 @@ def said_no(form: CallForm, refusal: ValidationError, key: str) -> str:
     if refusal.code == "idempotency_key":
         form.add_error(None, "This form was sent before with other values. Press again to send it as it is now.")
         return str(uuid.uuid4())
-    field = {"connector": "connectorId", "busy": "connectorId", "tag": "idTag"}.get(refusal.code or "")
+    field = {"connector": "connectorId", "busy": "connectorId", "tag": "idTag", "image": "image"}.get(refusal.code or "")
     form.add_error(field if field in form.fields else None, ValidationError(refusal.messages))
     return key
 
@@ -110,7 +110,7 @@ def _initial(request: HttpRequest, charge_point: ChargePoint, action: str) -> di
         rows = Command.objects.filter(charge_point=charge_point, action=action, permit=None)
         row = rows.filter(pk=int(again)).first() if again.isascii() and again.isdecimal() and len(again) < 19 else None
         return dict(row.payload) if row is not None else {}
-    return {name: request.GET[name][:2000] for name in calls.properties(action) if name in request.GET}
+    return {name: request.GET[name][:2000] for name in schemas.properties(action) if name in request.GET}
 
 
 # -- one command -----------------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ def _life(row: Command, now: datetime) -> list[Moment]:
         life.append(Moment(row.sent_at, "Sent"))
     if row.answered_at:
         took = round((row.answered_at - row.sent_at).total_seconds() * 1000) if row.sent_at else None
-        said = row.error or calls.status_of(row.action, row.response) or ("answered" if row.response is not None else "")
+        said = row.error or schemas.status_of(row.action, row.response) or ("answered" if row.response is not None else "")
         late = took is not None and row.sent_at and took > 30_000
         level = "bad" if row.error or row.state == CommandState.REJECTED else "good"
         detail = f"after {took} ms{', late' if late else ''}" if took is not None else ""

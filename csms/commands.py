@@ -7,7 +7,10 @@ because every process also polls the queued commands of all its chargers in one 
 """
 
 import hashlib
+import hmac
+import json
 import uuid
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,7 +21,7 @@ from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat, Left, Trim
 
 from accounts import actor, audit
-from csms import alerts, askable, calls, learned, live
+from csms import alerts, askable, calls, learned, live, schemas
 from csms.frames import clean_json
 from csms.models import ChargePoint, ChargingSession, Command, CommandBatch, CommandState, Connection, IdTag, Registration
 from csms.rules.connection import Standing, standing
@@ -35,6 +38,17 @@ EFFECT_S = 180
 ASKED_AT_MOST, ASKED_WITHIN_S = 50, 60
 # So many unanswered in a row, on a charger that keeps talking: a person should look.
 SILENT_TO = 3
+
+
+@dataclass(frozen=True)
+class Way:
+    """How something is asked: from where, as which command, how long it waits for the charger, and when it is sent."""
+
+    trigger: str
+    expires_in_s: int
+    dedupe_key: str | None = None
+    batch: CommandBatch | None = None
+    send_after: datetime | None = None
 
 
 def request(
@@ -107,7 +121,7 @@ def ask(
     """
     now, who = clock.now(), by or actor.current().name
     key = _dedupe_key(who, charge_point, idempotency_key)
-    if key and (known := Command.objects.filter(dedupe_key=key).first()) is not None:
+    if key and (known := Command.objects.filter(Q(dedupe_key=key) | Q(dedupe_key__startswith=f"{key}#")).first()) is not None:
         return _the_same(known, action, payload)
     asked = askable.prepared(charge_point, action, payload, now)
     if asked.again is not None:
@@ -118,6 +132,9 @@ def ask(
     wait_s = expires_in_s or call.queue_s
     if send_after is not None:
         wait_s += max(0, round((send_after - now).total_seconds()))
+    if call.maker:
+        way = Way(trigger, wait_s, f"{key}#{_mark(payload)}" if key else None, batch, send_after)
+        return call.make(charge_point, action, asked.payload, by=who, way=way)
     made = [
         request(
             charge_point,
@@ -143,9 +160,20 @@ def _dedupe_key(who: str, charge_point: ChargePoint, idempotency_key: str | None
     return "asked:" + hashlib.sha256(f"{who}|{charge_point.pk}|{idempotency_key}".encode()).hexdigest()
 
 
+def _mark(payload: dict[str, Any]) -> str:
+    """By which a payload is known again that no row holds as it was asked; it says nothing of it."""
+    told = b"\0asked\0" + json.dumps(payload, sort_keys=True).encode()
+    return hmac.new(settings.CHARGER_KEY_PEPPER.encode(), told, hashlib.sha256).hexdigest()[:16]
+
+
 def _the_same(known: Command, action: str, payload: dict[str, Any]) -> Command:
     """A key stands for one deed. (A connector may have been chosen since, so that is not compared where none was named.)"""
-    if known.action != action or any(known.payload.get(name) != value for name, value in payload.items() if name != "connectorId" or value):
+    _, marked, mark = (known.dedupe_key or "").partition("#")
+    if marked:
+        same = mark == _mark(payload)
+    else:
+        same = all(known.payload.get(name) == value for name, value in payload.items() if name != "connectorId" or value)
+    if known.action != action or not same:
         raise ValidationError(f"This idempotency key was used for another command ({known.action}, {known.pk}).", "idempotency_key")
     return known
 
@@ -227,7 +255,7 @@ def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | N
     response = masked(clean_json(response))
     command.answered_at, command.response, command.error = now, response, error[:255]
     state = CommandState.ERROR if error else calls.state_of(command.action, response or {})
-    if not error and (odd := calls.odd(command.action, response or {})):
+    if not error and (odd := schemas.odd(command.action, response or {})):
         command.note = f"Its answer: {odd}."[:255]
     if command.state not in (CommandState.EFFECTIVE, CommandState.EXPIRED):
         command.state = state

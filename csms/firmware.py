@@ -6,13 +6,14 @@ everywhere), the rule is asked, and what it said is written, audited and carried
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.db.models import F, Q, QuerySet
 
 from accounts import audit
-from csms import alerts, commands, files, quirks, timestamps
+from csms import alerts, askable, calls, commands, files, quirks, timestamps
 from csms.events import FirmwareReported
 from csms.models import ChargePoint, Command, CommandState, FirmwareImage, FirmwareUpdate
 from csms.numbers import next_request_id
@@ -22,8 +23,6 @@ from voltaro import clock
 from voltaro.jobs import each
 
 ALERT = "firmware"
-# How long a request waits for a charger that is not there.
-QUEUE_S = 24 * 3600
 # The address is good for so long after the charger was to begin: slow modems, and chargers that try again by themselves.
 ADDRESS = timedelta(days=3)
 AHEAD = timedelta(days=60)
@@ -41,10 +40,11 @@ def update(
     signed: bool = False,
     retrieve_at: datetime | None = None,
     install_at: datetime | None = None,
+    way: commands.Way | None = None,
 ) -> FirmwareUpdate:
     """Ask a charger to load and install this image: UpdateFirmware, or SignedUpdateFirmware with its manufacturer's signature.
 
-    One is open per charger. Raises ValidationError with a sentence: nothing was asked then.
+    One is open per charger. `way`: how it is asked, when not from its page. Raises ValidationError with a sentence: nothing was asked then.
     """
     now = clock.now()
     _check(charge_point, image, signed, retrieve_at, install_at, now)
@@ -65,10 +65,32 @@ def update(
                 row,
                 after={"charge_point": charge_point.pk, "version": image.version, "sha256": image.sha256, "signed": signed},
             )
-            _ask(row, now, by=by, background=False)
+            _ask(row, now, by=by, background=False, way=way)
     except IntegrityError:
         raise ValidationError(f"An update of {charge_point} is already on its way.")
     return row
+
+
+def asked(charge_point: ChargePoint, action: str, said: dict[str, Any], *, by: str, way: commands.Way) -> Command:
+    """UpdateFirmware or SignedUpdateFirmware by `commands.ask` (csms/calls.py): of the image that is named by its number.
+
+    Raises ValidationError with a sentence.
+    """
+    image = FirmwareImage.objects.filter(pk=said["image"]).first()
+    if image is None:
+        raise ValidationError(f"There is no firmware image {said['image']}: they are kept under Firmware in the console.", "image")
+    signed = action == "SignedUpdateFirmware"
+    row = update(
+        charge_point,
+        image,
+        by=by,
+        signed=signed,
+        retrieve_at=askable.moment(said, "retrieveDateTime" if signed else "retrieveDate"),
+        install_at=askable.moment(said, "installDateTime"),
+        way=way,
+    )
+    assert row.command is not None
+    return row.command
 
 
 def cancel(row: FirmwareUpdate, *, by: str) -> bool:
@@ -98,11 +120,7 @@ def _check(
 ) -> None:
     if why := unfit(charge_point, image):
         raise ValidationError(why)
-    if charge_point.blocked or charge_point.unclaimed:
-        raise ValidationError(f"{charge_point} is {'blocked' if charge_point.blocked else 'not claimed yet'}.")
-    action = "SignedUpdateFirmware" if signed else "UpdateFirmware"
-    if action in quirks.of(charge_point).commands_unsupported:
-        raise ValidationError(f"{charge_point} does not take {action} (its quirk profile says so).")
+    askable.may_be_asked(charge_point, _action(signed))
     if signed and not (image.signature.strip() and image.signing_certificate.strip()):
         raise ValidationError(f"{image} has no signature and certificate of its manufacturer.")
     if install_at and not signed:
@@ -113,19 +131,25 @@ def _check(
         raise ValidationError(f"The installation may begin after the download, within {AHEAD.days} days from now.")
 
 
-def _ask(row: FirmwareUpdate, now: datetime, *, by: str, background: bool) -> None:
+def _action(signed: bool) -> str:
+    return "SignedUpdateFirmware" if signed else "UpdateFirmware"
+
+
+def _ask(row: FirmwareUpdate, now: datetime, *, by: str, background: bool, way: commands.Way | None = None) -> None:
     """Send the request, the first time or again, and step the update for it. Inside a transaction."""
-    action = "SignedUpdateFirmware" if row.signed else "UpdateFirmware"
-    payload = _payload(row, now)
+    action = _action(row.signed)
+    way = way or commands.Way("firmware", calls.CALLS[action].queue_s)
     row.command = commands.request(
         row.charge_point,
         action,
-        payload,
-        trigger="firmware",
-        dedupe_key=f"firmware:{row.pk}:{row.attempts + 1}",
+        _payload(row, now),
+        trigger=way.trigger,
+        dedupe_key=way.dedupe_key or f"firmware:{row.pk}:{row.attempts + 1}",
         requested_by=by,
-        expires_in_s=QUEUE_S,
+        expires_in_s=way.expires_in_s,
         background=background,
+        batch=way.batch,
+        send_after=way.send_after,
     )
     row.save(update_fields=["command", "request_id"])
     _step(row.pk, rule.Asked(row.command.expires_at), now)

@@ -16,13 +16,12 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from accounts.doors import console_page, may_operate, operators_only
 from accounts.models import AuditEntry
-from csms import files, firmware, images
+from csms import calls, files, firmware, images
 from csms.models import ChargePoint, FirmwareImage, FirmwareUpdate
 from voltaro import clock
 
 SHOWN = 50
-# Of one image at once; whole fleets are for campaigns, which go step by step.
-AT_ONCE = 20
+AT_ONCE = calls.FIRMWARE_AT_ONCE
 FORM_GOOD_FOR = timedelta(hours=12)
 LEVELS = {
     "installed": "good",

@@ -11,7 +11,7 @@ from typing import Any
 
 from django.db import connection
 
-from csms import calls
+from csms import schemas
 from csms.models import ChargePoint, Command, CommandState
 
 _ANSWERED = "UPDATE csms_chargepoint SET last_answer = %s WHERE id = %s RETURNING learned::text, firmware_version"
@@ -61,7 +61,7 @@ def answered(charge_point_pk: int, now: datetime) -> Known:
 def remember(known: Known, command: Command, state: str) -> None:
     """Keep what this answer says of the firmware; what it can after all is forgotten. Call while its row is locked."""
     before, after = known.refused, known.refused
-    status = calls.status_of(command.action, command.response)
+    status = schemas.status_of(command.action, command.response)
     if state == CommandState.ERROR:
         if (code := command.error.partition(":")[0]) in NOT_KNOWN:
             after[command.action] = code

@@ -13,7 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from accounts import audit
-from csms import commands, files, quirks, timestamps
+from csms import askable, calls, commands, files, quirks, timestamps
 from csms.events import UploadReported
 from csms.frames import clean
 from csms.models import ChargePoint, ChargerUpload, Command, CommandState, FirmwareImage
@@ -22,8 +22,7 @@ from voltaro import clock
 from voltaro.jobs import each
 
 State, Kind = ChargerUpload.State, ChargerUpload.Kind
-# How long a request waits for a charger that is not there, and how long its file is waited for.
-QUEUE_S = 3600
+# How long its file is waited for; longer, by as much as the request itself waits for its charger longer than usual.
 GOOD_FOR = timedelta(hours=6)
 # Asked for once more within so long: the same asking.
 AGAIN_S = 30
@@ -54,16 +53,23 @@ def ask(
     to_at: datetime | None = None,
     retries: int | None = None,
     retry_interval_s: int | None = None,
+    way: commands.Way | None = None,
 ) -> ChargerUpload:
     """Ask a charger for a file: GetDiagnostics, or GetLog of that kind. An earlier asking of the same kind is cancelled by it.
 
-    `from_at`, `to_at` bound what it should send. Raises ValidationError with a sentence: nothing was asked then.
+    `from_at`, `to_at` bound what it should send. `way`: how it is asked, when not from its page. Raises ValidationError with a
+    sentence: nothing was asked then.
     """
     now = clock.now()
     _check(charge_point, kind, from_at, to_at)
     ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point.pk)  # two people ask at once: one after the other
     earlier = list(ChargerUpload.objects.filter(charge_point=charge_point, kind=kind, state__in=OPEN).order_by("-id"))
-    if earlier and earlier[0].state == State.REQUESTED and (now - earlier[0].created_at).total_seconds() < AGAIN_S:
+    lately = bool(earlier) and earlier[0].state == State.REQUESTED and (now - earlier[0].created_at).total_seconds() < AGAIN_S
+    usual = calls.CALLS[_action(kind)].queue_s
+    way = way or commands.Way("files", usual)
+    if way.dedupe_key:  # asked for at the same moment under the same key
+        lately = bool(earlier) and earlier[0].command is not None and earlier[0].command.dedupe_key == way.dedupe_key
+    if lately:
         return earlier[0]
     for one in earlier:
         _end(one.pk, State.CANCELLED, "Asked for anew.", now)
@@ -73,16 +79,41 @@ def ask(
         request_id=next_request_id(),
         from_at=from_at,
         to_at=to_at,
-        expires_at=now + GOOD_FOR,
+        expires_at=now + GOOD_FOR + timedelta(seconds=max(0, way.expires_in_s - usual)),
         requested_by=by[:150],
     )
     action, payload = _payload(row, retries, retry_interval_s)
     row.command = commands.request(
-        charge_point, action, payload, trigger="files", dedupe_key=f"upload:{row.pk}", requested_by=by, expires_in_s=QUEUE_S
+        charge_point,
+        action,
+        payload,
+        trigger=way.trigger,
+        dedupe_key=way.dedupe_key or f"upload:{row.pk}",
+        requested_by=by,
+        expires_in_s=way.expires_in_s,
+        batch=way.batch,
+        send_after=way.send_after,
     )
     row.save(update_fields=["command"])
     audit.record("upload.requested", row, after={"charge_point": charge_point.pk, "kind": kind})
     return row
+
+
+def asked(charge_point: ChargePoint, action: str, said: dict[str, Any], *, by: str, way: commands.Way) -> Command:
+    """GetDiagnostics or GetLog by `commands.ask` (csms/calls.py). Raises ValidationError with a sentence."""
+    since, until = ("oldestTimestamp", "latestTimestamp") if action == "GetLog" else ("startTime", "stopTime")
+    row = ask(
+        charge_point,
+        said["logType"] if action == "GetLog" else Kind.DIAGNOSTICS,
+        by=by,
+        from_at=askable.moment(said, since),
+        to_at=askable.moment(said, until),
+        retries=said.get("retries"),
+        retry_interval_s=said.get("retryInterval"),
+        way=way,
+    )
+    assert row.command is not None
+    return row.command
 
 
 def cancel(row: ChargerUpload, *, by: str) -> bool:
@@ -100,11 +131,7 @@ def cancel(row: ChargerUpload, *, by: str) -> bool:
 def _check(charge_point: ChargePoint, kind: str, from_at: datetime | None, to_at: datetime | None) -> None:
     if kind not in Kind.values:
         raise ValidationError("There is no such file to ask for.")
-    if charge_point.blocked or charge_point.unclaimed:
-        raise ValidationError(f"{charge_point} is {'blocked' if charge_point.blocked else 'not claimed yet'}.")
-    action = _action(kind)
-    if action in quirks.of(charge_point).commands_unsupported:
-        raise ValidationError(f"{charge_point} does not take {action} (its quirk profile says so).")
+    askable.may_be_asked(charge_point, _action(kind))
     if from_at and to_at and to_at <= from_at:
         raise ValidationError("The time window ends before it begins.")
 

@@ -11,7 +11,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from accounts import audit
-from csms import alerts, calls, commands, quirks
+from csms import alerts, commands, quirks, schemas
 from csms.frames import clean
 from csms.models import ChargePoint, Command, CommandState, ConfigurationKey
 from csms.rules import configuration as rule
@@ -169,7 +169,7 @@ def change_answered(command: Command, now: datetime) -> None:
         return
     mine = ConfigurationKey.objects.select_for_update(no_key=True, of=("self",)).select_related("charge_point")
     row = mine.filter(charge_point_id=command.charge_point_id, key__iexact=key).first()
-    status = calls.status_of(command.action, command.response)
+    status = schemas.status_of(command.action, command.response)
     if row is None:
         if command.state in (CommandState.REJECTED, CommandState.ERROR) or not key:
             return

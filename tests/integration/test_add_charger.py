@@ -12,7 +12,7 @@ from django.db import connection
 
 from billing import razorpay
 from billing.models import QRCode
-from csms import calls, entrance, stations
+from csms import calls, entrance, schemas, stations
 from csms.models import ChargePoint, Command, CommandState, Connector
 from franchise.models import Ownership
 from voltaro import clock
@@ -214,7 +214,7 @@ def test_the_calls_and_their_fields_are_told(capsys):
     for action in calls.CALLS:
         call_command("ocpp", "--describe", action, "--json")
         facts = json.loads(capsys.readouterr().out)
-        assert {one["name"] for one in facts["fields"] if one["required"]} == calls.required(action)
+        assert {one["name"] for one in facts["fields"] if one["required"]} == schemas.required(action)
     call_command("ocpp", "--describe", "ClearCache")
     assert "It has no fields." in capsys.readouterr().out
 

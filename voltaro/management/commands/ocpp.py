@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from accounts.actor import acting
-from csms import calls, commands
+from csms import calls, commands, schemas
 from csms.call_forms import CHOICES, EXAMPLES, WORDS
 from csms.models import ChargePoint, CommandState
 from csms.models import Command as Row
@@ -108,7 +108,7 @@ def _payload(action: str, fields: list[str]) -> dict[str, Any]:
     """The payload the fields make. Raises CommandError; what it holds is checked where it is asked."""
     if action not in calls.CALLS:
         raise CommandError(f"OCPP 1.6 has no call {action} from us (--list shows those there are).")
-    properties = calls.properties(action)
+    properties = schemas.properties(action)
     payload: dict[str, Any] = {}
     for field in fields:
         name, sign, text = field.partition("=")
@@ -140,9 +140,9 @@ def _described(action: str) -> dict[str, Any]:
     """A call and its fields, as the standard's schema has them. Raises CommandError."""
     if action not in calls.CALLS:
         raise CommandError(f"OCPP 1.6 has no call {action} from us (--list shows those there are).")
-    call, needed = calls.CALLS[action], calls.required(action)
+    call, needed = calls.CALLS[action], schemas.required(action)
     fields = []
-    for name, schema in calls.properties(action).items():
+    for name, schema in schemas.properties(action).items():
         label, help_text = WORDS.get(f"{action}.{name}") or WORDS.get(name, (name, ""))
         one = {"name": name, "type": schema.get("type", ""), "required": name in needed, "label": label, "help": help_text}
         if options := schema.get("enum"):
