@@ -113,9 +113,14 @@ class CommandFilter(django_filters.FilterSet):
         fields = ["state", "action"]
 
 
+def chargers_of(request: Request) -> QuerySet[ChargePoint]:
+    """This person's chargers. Who only waits in the onboarding inbox is none yet: nobody has claimed it."""
+    return ChargePoint.objects.visible_to(request.user).filter(unclaimed=False)
+
+
 def charge_point_of(request: Request, cp_id: str) -> ChargePoint:
     """One of this person's chargers, by its OCPP identity in any case. Raises Http404."""
-    return get_object_or_404(ChargePoint.objects.visible_to(request.user), cp_id__iexact=cp_id)
+    return get_object_or_404(chargers_of(request), cp_id__iexact=cp_id)
 
 
 class ChargePoints(generics.ListAPIView):
@@ -126,8 +131,7 @@ class ChargePoints(generics.ListAPIView):
     filterset_class = ChargePointFilter
 
     def get_queryset(self) -> QuerySet[ChargePoint]:
-        rows = ChargePoint.objects.visible_to(self.request.user)
-        return rows.select_related("station", "company").prefetch_related("connectors")
+        return chargers_of(self.request).select_related("station", "company").prefetch_related("connectors")
 
 
 class ChargePointDetail(APIView):

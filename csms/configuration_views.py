@@ -10,7 +10,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.doors import console_page, may_operate, operators_only
-from csms import commands, configuration, quirks, wishes
+from csms import askable, commands, configuration, quirks, wishes
 from csms.models import ChargePoint, Command, ConfigurationKey
 from voltaro import clock
 
@@ -101,8 +101,10 @@ def read_again(request: HttpRequest, pk: int) -> HttpResponse:
     """Read the keys we know of again; or ask for all that it has, without naming any."""
     charge_point = _charge_point(request, pk)
     everything = "everything" in request.POST
-    if charge_point.blocked or charge_point.registration == "Rejected":
-        messages.error(request, "Nothing is sent to it.")
+    try:
+        askable.may_be_asked(charge_point, "GetConfiguration")
+    except ValidationError as error:
+        messages.error(request, " ".join(error.messages))
     else:
         configuration.read(charge_point, quirks.of(charge_point), everything=everything, by=request.user.get_username())
         messages.success(request, "It is being read." if charge_point.online else "It is read when it is connected, within 15 minutes.")

@@ -42,8 +42,8 @@ def rotate_key(charge_point: ChargePoint, by: str = "") -> Command:
     if row.pending_credentials_hash:
         since = timezone.localtime(row.pending_since or now)
         raise ValidationError(f"A new key waits since {since:%d %b %H:%M}: it must be used, or withdrawn, before another is made.")
-    if row.blocked:
-        raise ValidationError(f"{row} is blocked: nothing is sent to it.")
+    if row.blocked or row.unclaimed:
+        raise ValidationError(f"{row} is {'blocked' if row.blocked else 'not claimed yet'}: nothing is sent to it.")
     nonce = credentials.new_nonce()
     row.pending_credentials_hash = credentials.hashed(row.cp_id, credentials.derived_key(row.cp_id, nonce))
     row.pending_since = now

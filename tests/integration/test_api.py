@@ -9,7 +9,8 @@ from django.core.management import CommandError, call_command
 from accounts import tokens
 from accounts.models import ApiToken, AuditEntry
 from accounts.roles import Role
-from csms.models import Command, IdTag
+from csms import batches, onboarding
+from csms.models import ChargePoint, Command, IdTag
 from tests.charger import Charger
 from tests.factories import PASSWORD, make_user
 from voltaro import clock
@@ -202,3 +203,19 @@ def test_om_makes_a_token_in_the_console_and_sees_it_once(client, network):
     row = ApiToken.objects.get()
     client.post("/admin/accounts/apitoken/", {"action": "revoke", "_selected_action": [row.pk]})
     assert Program(client, text).get().status_code == 401
+
+
+def test_who_waits_in_the_onboarding_inbox_is_no_charger_yet(om, client, charger, network):
+    """Not listed, not shown, not asked, by name neither; claimed, it is like any other."""
+    waits = ChargePoint.objects.create(cp_id="NEW-1", company=network.voltaro, registration="Pending", unclaimed=True)
+    assert "NEW-1" not in {row["cp_id"] for row in om.get().json()["results"]}
+    assert om.get("NEW-1/").status_code == om.get("NEW-1/commands/").status_code == 404
+    for action, payload in (("Reset", {"type": "Hard"}), ("ChangeConfiguration", {"key": "HeartbeatInterval", "value": "40"})):
+        assert om.ask("NEW-1", {"action": action, "payload": payload}).status_code == 404
+        with pytest.raises(CommandError, match="not claimed yet"):
+            call_command("ocpp", "NEW-1", action, *(f"{name}={value}" for name, value in payload.items()))
+        batch = batches.ask([waits], action, payload, by="om", trigger="console")
+        assert "not claimed yet" in batch.refused[str(waits.pk)]
+    assert not Command.objects.filter(charge_point=waits).exists()
+    onboarding.claimed(waits, identity="NEW-1")
+    assert "NEW-1" in {row["cp_id"] for row in om.get().json()["results"]} and om.get("NEW-1/").status_code == 200
