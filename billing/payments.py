@@ -18,7 +18,7 @@ from billing import budgets, ledger, payers, razorpay, refunds, tariffs
 from billing.models import QRCode, QRPayment, WebhookEvent
 from billing.rules import tariff as tariff_rule
 from billing.rules.payment import Deed, Facts, Verdict, decide
-from csms import permits, reservations, stations
+from csms import availability, permits, reservations, stations
 from csms.models import ChargingSession, IdTag, SessionState
 from voltaro import clock
 
@@ -117,6 +117,7 @@ def take(qr_pk: int, entity: dict[str, Any], heard_at: datetime) -> QRPayment:
         reachable=not charge_point.blocked and stations.reachable(charge_point, now),
         limit_wh=tariff_rule.affordable_wh(amount - platform_fee, snapshot) if tariff else None,
         reserved=reservations.kept_until(connector, now) is not None,
+        in_service=availability.in_service(connector),
     )
     verdict = decide(facts, stale_s=settings.WEBHOOK_STALE_S, start_timeout_s=settings.START_TIMEOUT_S)
     audit.record(

@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from billing.models import QRPayment, Refund, Tariff
 from billing.rules.tariff import price
-from csms import reservations
+from csms import availability, reservations
 from csms.models import ChargingSession, Connector, SessionState
 
 # A bill stays on the charger's page until somebody else pays there, an hour at most. After that: /my-charges.
@@ -22,6 +22,7 @@ OPEN = (QRPayment.State.RECEIVED, QRPayment.State.STARTING)
 # Why a payment came back although nobody charged with it (billing/rules/payment.py); what is not here gets the last words.
 REASONS = {
     "not_started": "the charger did not start in time",
+    "out_of_service": "the charger is out of service just now",
     "busy": "somebody else was charging here",
     "reserved": "it was reserved for somebody else",
     "unreachable": "the charger could not be reached",
@@ -68,6 +69,8 @@ class Place:
     others: list[Story]
     now: datetime
     reserved_until: datetime | None = None
+    # People have taken it out of service, whatever it reports.
+    closed: bool = False
 
 
 def place(connector: Connector, now: datetime) -> Place:
@@ -83,6 +86,7 @@ def place(connector: Connector, now: datetime) -> Place:
     return Place(
         connector=connector,
         reserved_until=reserved_until,
+        closed=not availability.in_service(connector),
         mode=_mode(connector, running, story, now, reserved=reserved_until is not None),
         story=story,
         stranger=running if running is not None and (story is None or story.session != running) else None,
@@ -187,7 +191,7 @@ def _story(payment: QRPayment, refunds: list[Refund], running: ChargingSession |
 def _mode(connector: Connector, running: ChargingSession | None, story: Story | None, now: datetime, *, reserved: bool) -> str:
     if running is not None or (story is not None and story.live):
         return "busy"
-    if reserved:
+    if reserved or not availability.in_service(connector):
         return "out"
     charge_point = connector.charge_point
     heard = charge_point.last_seen is not None and now - charge_point.last_seen <= timedelta(seconds=settings.HEARTBEAT_TIMEOUT_S)

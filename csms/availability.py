@@ -48,6 +48,11 @@ def asked(charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> 
     return [payload]
 
 
+def in_service(connector: Connector) -> bool:
+    """Whether people want this connector, and its charger, in service; it may report otherwise for a while yet."""
+    return Availability.INOPERATIVE not in (connector.availability_wanted, connector.charge_point.availability_wanted)
+
+
 def _told(row: ChargePoint | Connector, number: int, before: str, after: str) -> None:
     audit.record("availability.wanted", row, before={"wanted": before}, after={"wanted": after, "connector": number})
 

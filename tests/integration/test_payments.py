@@ -11,8 +11,8 @@ from django.utils import timezone
 from accounts.models import AuditEntry, Provider, User
 from billing import budgets, ledger, payments
 from billing.models import JournalEntry, QRPayment, Refund, Tariff, WebhookEvent
-from csms import permits
-from csms.models import IdTag
+from csms import commands, permits
+from csms.models import ChargePoint, Connector, IdTag
 from tests import factories, money
 from voltaro import clock
 
@@ -321,3 +321,24 @@ def test_the_payers_rows_are_seen_by_the_owner_and_nobody_else(sandbox, network,
     assert timezone.is_aware(payment.paid_at)
     assert User.objects.filter(provider=Provider.UPI_GUEST).count() == 1
     assert factories.PASSWORD not in payment.user.password
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_people_took_out_of_service_is_not_paid_for(sandbox, network, kaveri_qr, client, whole):
+    """It still reports Available: the page says that it is out of service, and a payment that comes all the same goes back at once."""
+    connector, charge_point = network.kaveri_connector, network.kaveri_charger
+    ChargePoint.objects.filter(pk=charge_point.pk).update(online=True, last_seen=clock.now())
+    Connector.objects.filter(pk=connector.pk).update(status="Available")
+    page = f"/c/{connector.code}/"
+    assert "Ready for you" in client.get(page).content.decode()
+    commands.ask(charge_point, "ChangeAvailability", {"connectorId": 0 if whole else 1, "type": "Inoperative"}, by="om", trigger="console")
+    if whole:  # a connector that was heard of since
+        Connector.objects.filter(pk=connector.pk).update(availability_wanted="Operative")
+    said = client.get(page).content.decode()
+    assert "Out of service" in said and "Please do not pay here" in said and "Ready for you" not in said
+    payment = money.pay(sandbox, kaveri_qr, 20_000)
+    assert (payment.state, payment.refund_reason, payment.permit) == ("refunding", "out_of_service", None)
+    assert payment.refunds.get().amount_paise == 20_000
+    assert "out of service just now" in client.get(page).content.decode()
+    commands.ask(charge_point, "ChangeAvailability", {"connectorId": 0 if whole else 1, "type": "Operative"}, by="om", trigger="console")
+    assert money.pay(sandbox, kaveri_qr, 30_000).state == "starting"

@@ -34,6 +34,7 @@ def test_a_fresh_payment_at_a_free_connector_starts():
         ({"qr_active": False}, "qr_closed"),
         ({"age_s": 301}, "stale"),
         ({"waited_s": 300}, "not_started"),
+        ({"in_service": False}, "out_of_service"),
         ({"busy": True}, "busy"),
         ({"reachable": False}, "unreachable"),
         ({"limit_wh": None}, "no_tariff"),
