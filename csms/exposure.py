@@ -40,14 +40,15 @@ WITH candidates AS (
     CASE WHEN a.peak_power_w > 0 THEN least(a.peak_power_w, n.max_power_w) ELSE n.max_power_w END::bigint AS power_w
   FROM candidates a JOIN csms_connector n ON n.id = a.connector_id JOIN csms_chargepoint c ON c.id = a.charge_point_id
 ), delivered AS (
-  SELECT *, least(energy_wh + least(power_w * silent_s / 3600, %(most)s), greatest(bounded_wh, energy_wh)) AS may_wh FROM flowing
+  SELECT *, least(energy_wh + least(power_w * silent_s / 3600, %(most)s),
+    CASE WHEN bounded_wh IS NOT NULL THEN greatest(bounded_wh, energy_wh) END) AS may_wh FROM flowing
 ), exposed AS (
   SELECT *, greatest(0, may_wh - CASE WHEN live THEN limit_wh ELSE least(limit_wh, energy_wh) END) AS exposed_wh FROM delivered
 )
 """
 _LIST = """
-SELECT id, charge_point_id, cp_id, connector_no, live, online, heard_at, silent_s, energy_wh, limit_wh, bounded_wh, peak_power_w, max_power_w,
-  exposed_wh, count(*) OVER (), coalesce(sum(exposed_wh) OVER (), 0), count(*) FILTER (WHERE exposed_wh > 0) OVER ()
+SELECT id, charge_point_id, cp_id, connector_no, live, online, heard_at, silent_s, energy_wh, limit_wh, bounded_wh, peak_power_w,
+  max_power_w, exposed_wh, count(*) OVER (), coalesce(sum(exposed_wh) OVER (), 0), count(*) FILTER (WHERE exposed_wh > 0) OVER ()
 FROM exposed WHERE exposed_wh > 0 OR NOT online OR silent_s > %(patience)s ORDER BY exposed_wh DESC, silent_s DESC, id LIMIT %(shown)s"""
 _CHARGERS = """
 SELECT charge_point_id, cp_id, count(*), sum(exposed_wh)::bigint FROM exposed WHERE exposed_wh > 0

@@ -16,7 +16,7 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_POST, require_safe
 
 from accounts.doors import console_page, may_operate, operators_only
-from csms import calls, charts, health, sessions
+from csms import calls, charts, exposure, health, sessions
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, OcppMessage, SessionState
 from voltaro import clock
 
@@ -190,6 +190,7 @@ def _charger_facts(request: HttpRequest, charge_point: ChargePoint) -> dict[str,
         "charge_point": charge_point,
         "connectors": connectors,
         "health": health.look(charge_point, now),
+        "unheard": [(row, None) for row in exposure.look(now, charge_point_pk=charge_point.pk).rows],
         "running": running,
         "recent": recent,
         "drawn": (running or recent or [None])[0],

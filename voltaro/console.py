@@ -15,6 +15,7 @@ from accounts.models import Company
 from accounts.roles import companies_of, sees_everything
 from billing import webhooks
 from billing.models import Difference, QRPayment, Refund, WebhookEvent
+from csms import exposure
 from csms.models import Alert, ChargePoint, ChargerError, ChargingSession, Command, Connector, SessionState
 from franchise.models import CommissionLedgerEntry, Payout
 from voltaro import clock, onboarding_pages
@@ -165,6 +166,7 @@ def _stuck(user: Any, now: datetime) -> list[Stuck]:
             "Chargers silent", mine(ChargePoint).filter(online=True, last_seen__lt=stale).count(), reverse("csms:chargers") + "?show=silent"
         ),
         Stuck("New chargers that wait to be claimed", onboarding_pages.waiting(user), reverse("onboarding")),
+        Stuck("Sessions that may be taking more than is paid", exposure.look(now, user=user).exposed, reverse("exposure"), True),
         Stuck("Alerts about chargers", mine(Alert).filter(cleared_at__isnull=True).count(), rows("csms_alert", "open=yes"), True),
         Stuck("Open faults", mine(ChargerError).filter(resolved_at__isnull=True).count(), rows("csms_chargererror", "open=yes")),
         Stuck(

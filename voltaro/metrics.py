@@ -9,10 +9,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+from accounts import failures
 from billing import webhooks
 from billing.models import Account, Posting, QRPayment, Refund, WebhookEvent
+from csms import exposure
 from csms.models import ChargePoint, ChargingSession, Command, SessionState
-from voltaro import clock
+from voltaro import clock, failure_pages
 
 OPEN_PAYMENTS = ["received", "starting", "charging", "ended", "refunding"]
 
@@ -77,6 +79,18 @@ class _Collector:
         yield _by(
             "voltaro_webhooks_refused", "Webhooks refused at the door, by reason.", "reason", webhooks.refused_counts(), webhooks.REFUSALS
         )
+        windows = failures.counts(now)
+        seen = GaugeMetricFamily("voltaro_failures", "Failures by mode, within the last hour, day and week.", labels=["mode", "window"])
+        for mode, one in windows.items():
+            for window, number in (("1h", one.hour), ("24h", one.day), ("7d", one.week)):
+                seen.add_metric([mode, window], number)
+        yield seen
+        stands = failure_pages.standing(now)
+        yield _by("voltaro_failures_standing", "Failures that stand at this moment, by mode.", "mode", stands, failure_pages.STANDING)
+        unheard = exposure.look(now)
+        yield _one("voltaro_sessions_unheard", "Prepaid sessions not heard of, or beyond what is paid.", unheard.unheard)
+        yield _one("voltaro_sessions_exposed", "Sessions that may be taking more than is paid for.", unheard.exposed)
+        yield _one("voltaro_exposure_wh", "What may be delivered beyond what is paid, unheard, Wh.", unheard.exposed_wh)
         # Read from the books: the account's own index, however many sessions there are.
         overrun = Posting.objects.filter(account=Account.OVERRUN_GIVEN).aggregate(n=Count("pk"), paise=Sum("amount_paise"))
         yield _one("voltaro_overruns", "Sessions that delivered more than was paid for.", overrun["n"])

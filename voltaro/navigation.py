@@ -33,6 +33,9 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Permits", "receipt", "csms.IdTag", ""),
             ("Commands", "send", "csms.Command", ""),
             ("Batches", "playlist_add_check", "csms:batches", ""),
+            ("Failures", "running_with_errors", "failures", ""),
+            ("Exposure", "money_off", "exposure", ""),
+            ("Kept for a person", "inventory_2", "kept", ""),
         ],
     ),
     (

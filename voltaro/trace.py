@@ -15,8 +15,10 @@ from accounts.doors import console_page, may_operate
 from accounts.models import AuditEntry
 from billing import rider
 from billing.models import JournalEntry, QRPayment, Refund
+from csms import exposure
 from csms.by_time import between
 from csms.models import ChargingSession, Command, OcppMessage
+from csms.rules import exposure as exposed_rule
 from csms.templatetags.console import kwh
 from voltaro import clock
 
@@ -47,7 +49,7 @@ def session(request: HttpRequest, pk: int) -> HttpResponse:
         ),
         pk=pk,
     )
-    payment = _payment(row)
+    now, payment = clock.now(), _payment(row)
     refunds = list(Refund.objects.filter(payment=payment).order_by("id")) if payment else []
     bill = getattr(row, "bill", None)
     return render(
@@ -62,6 +64,7 @@ def session(request: HttpRequest, pk: int) -> HttpResponse:
             "lines": list(bill.lines.all()) if bill else [],
             "refunds": refunds,
             "share": getattr(row, "commission", None),
+            "exposed": _exposed(row, now),
             "used": rider.used_so_far(payment, row) if payment and bill is None else None,
             "trace": sorted(_trace(row, payment, refunds), key=lambda moment: moment.at),
             "entries": list(
@@ -73,9 +76,17 @@ def session(request: HttpRequest, pk: int) -> HttpResponse:
             if payment
             else [],
             "may_operate": may_operate(request.user),
-            "now": clock.now(),
+            "now": now,
         },
     )
+
+
+def _exposed(row: ChargingSession, now: datetime) -> dict[str, int] | None:
+    """What may have flowed since it was last heard of, and how much of that is beyond its limit; None when it has none or is over."""
+    facts = exposure.of(row, now)
+    if facts is None:
+        return None
+    return {"silent_s": facts.silent_s, "delivered_wh": exposed_rule.delivered_wh(facts), "exposed_wh": exposed_rule.exposed_wh(facts)}
 
 
 def _payment(row: ChargingSession) -> QRPayment | None:

@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from voltaro import onboarding_pages, site, trace
+from voltaro import failure_pages, onboarding_pages, runbooks, site, trace
 
 handler400 = "voltaro.site.bad_request"
 handler403 = "voltaro.site.forbidden"
@@ -20,6 +20,11 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("voltaro.api")),
     path("console/sessions/<int:pk>/", trace.session, name="console-session"),
+    path("console/failures/", failure_pages.overview, name="failures"),
+    path("console/failures/kept/", failure_pages.kept, name="kept"),
+    path("console/failures/exposure/", failure_pages.unpaid, name="exposure"),
+    path("console/failures/<slug:name>/", failure_pages.failure, name="failure"),
+    path("console/runbooks/<slug:name>/", runbooks.page, name="runbook"),
     path("console/onboarding/", onboarding_pages.inbox, name="onboarding"),
     path("console/onboarding/live/", onboarding_pages.inbox_live, name="onboarding-live"),
     path("console/onboarding/open/", onboarding_pages.open_window, name="onboarding-open"),

@@ -103,6 +103,12 @@ def span(start: datetime | None, end: datetime | None) -> str:
 
 
 @register.filter
+def duration(seconds: int) -> str:
+    """Seconds in one unit, for people."""
+    return f"{seconds} s" if seconds < 120 else f"{seconds // 60} min" if seconds < 7200 else f"{seconds // 3600} h"
+
+
+@register.filter
 def offset(seconds: int) -> str:
     """Seconds from a beginning as h:mm."""
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}"

@@ -1,0 +1,338 @@
+"""Failure modes: each is put on record once, where it happens, counted from the records, and shown with its runbook."""
+
+import logging
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.urls import reverse
+
+from accounts import failures
+from accounts.models import AuditEntry
+from billing import bills
+from csms import commands, outcomes, permits, sessions, stations
+from csms.models import Alert, ChargingSession, Command, IdTag
+from tests.charger import Charger, later
+from tests.stories import queries, signed_in
+from voltaro import clock
+from voltaro.metrics import exposition
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def charger(network, bells):
+    found = Charger(network.kaveri_charger)
+    found.boot()
+    return found
+
+
+@pytest.fixture
+def permit(network, charger):
+    return permits.grant(
+        connector=network.kaveri_connector, user=network.asha, company=network.kaveri.company, limit_wh=27_785, start_until=later(300)
+    )
+
+
+@pytest.fixture
+def running(charger, permit):
+    charger.start(permit.tag, meter=0)
+    clock.shift(60)
+    charger.meter(500, 30_000)
+    return ChargingSession.objects.get()
+
+
+def noted() -> dict[str, int]:
+    """How often each was put on record by now."""
+    return {name: one.week for name, one in failures.counts(clock.now()).items() if one.week}
+
+
+# -- the line -----------------------------------------------------------------------------------------------------------
+def test_a_lost_line_suspends_and_ends(charger, running):
+    charger.drop()
+    assert noted() == {"disconnect_suspended": 1}
+    clock.shift(181)
+    sessions.timeout_due(clock.now(), 10)
+    assert noted() == {"disconnect_suspended": 1, "disconnect_stopped": 1}
+
+
+def test_a_boot_in_the_middle(charger, running):
+    charger.boot()
+    assert noted() == {"boot_suspended": 1}
+
+
+def test_swept_long_after_its_time_is_our_own_failure(charger, running):
+    charger.drop()
+    clock.shift(181 + 900)
+    sessions.timeout_due(clock.now(), 10)
+    assert noted() == {"disconnect_suspended": 1, "stale_suspended_swept": 1}
+
+
+def test_a_dead_process_is_found_by_its_lease_and_its_sessions_suspended(charger, running):
+    """kill -9: nobody says goodbye. The lease runs out, the sweep suspends, time ends it."""
+    clock.shift(stations.lease_s() + 1)
+    assert stations.silent_due(clock.now(), 10) == 1
+    assert ChargingSession.objects.get().state == "SUSPENDED"
+    clock.shift(stations.lease_s() + 182)
+    sessions.timeout_due(clock.now(), 10)
+    assert noted() == {"disconnect_suspended": 1, "disconnect_stopped": 1}
+
+
+@pytest.mark.parametrize("point", ["reading", "boot"])
+def test_back_after_too_long(charger, running, point):
+    charger.drop()
+    clock.shift(1_000)
+    charger.connect()
+    if point == "reading":
+        charger.meter(600, 30_000)
+    else:
+        charger.boot()
+    assert noted() == {"disconnect_suspended": 1, "stale_reconnect": 1}
+
+
+def test_a_line_that_flaps_without_progress(charger, running):
+    for _ in range(3):
+        charger.drop()
+        charger.connect()
+        charger.meter(500, 0)
+    assert ChargingSession.objects.get().stop_reason == "FLAPPING"
+    assert noted() == {"disconnect_suspended": 2, "flapping_stopped": 1}
+
+
+def test_a_session_nobody_hears_of(charger, running):
+    clock.shift(4 * 3600)
+    sessions.timeout_due(clock.now(), 10)
+    assert noted() == {"silence_stopped": 1}
+
+
+# -- starts and stops -----------------------------------------------------------------------------------------------------
+def test_the_connector_is_free_and_no_stop_came(charger, running):
+    charger.status("Available")
+    clock.shift(181)
+    sessions.timeout_due(clock.now(), 10)
+    assert noted() == {"no_stop": 1}
+
+
+def test_a_socket_has_its_grace_and_then_no_stop_came(charger, running, network):
+    network.kaveri_connector.type = "socket"
+    network.kaveri_connector.save()
+    charger.status("Available")
+    clock.shift(181)
+    sessions.timeout_due(clock.now(), 10)
+    assert ChargingSession.objects.get().live
+    clock.shift(181 + 301)
+    sessions.timeout_due(clock.now(), 10)
+    assert noted() == {"no_stop": 1}
+
+
+def test_the_next_start_ends_what_was_open(charger, running, network):
+    IdTag.objects.create(tag="CARD1", company=network.kaveri.company)
+    charger.start("CARD1", meter=600)
+    assert noted() == {"superseded": 1}
+
+
+def test_a_stop_that_comes_late(charger, running):
+    charger.drop()
+    clock.shift(181)
+    sessions.timeout_due(clock.now(), 10)
+    charger.connect()
+    charger.stop(700)
+    charger.stop(700)
+    assert noted() == {"disconnect_suspended": 1, "disconnect_stopped": 1, "late_stop": 1}
+
+
+def test_no_energy(charger, permit):
+    charger.start(permit.tag, meter=0)
+    charger.stop(0)
+    assert noted() == {"zero_energy_stopped": 1}
+
+
+def test_a_stop_that_is_not_obeyed(charger, running):
+    command = commands.ask(charger.row, "RemoteStopTransaction", {"transactionId": charger.transaction_id}, by="om", trigger="console")
+    charger.accept(charger.asked("RemoteStopTransaction")[0])
+    clock.shift(61)
+    commands.timeout_due(clock.now(), 10)
+    command.refresh_from_db()
+    assert command.state == "expired"
+    assert noted() == {"remote_stop_not_obeyed": 1}
+    again = charger.asked("RemoteStopTransaction")
+    charger.accept(again[0])
+    clock.shift(122)
+    commands.timeout_due(clock.now(), 10)
+    assert noted() == {"remote_stop_not_obeyed": 1}, "the same trouble with the same session is one, within the hour"
+    assert Command.objects.filter(trigger="runs on").count() == 2 <= outcomes.STOP_ATTEMPTS
+
+
+def test_a_start_nobody_knows_and_one_whose_money_went_back(charger, permit):
+    charger.start("NOBODY1", meter=0)
+    charger.stop(0)
+    permits.revoke(permit.pk, "not_started")
+    charger.start(permit.tag, meter=0)
+    assert noted() == {"phantom_start": 1, "start_after_refund": 1}
+
+
+def test_energy_where_no_session_is(charger):
+    for _ in range(3):
+        charger.meter(500, 7_000)
+        charger.meter(500, 20)
+        clock.shift(60)
+    assert noted() == {"phantom_flow": 1}
+    entry = AuditEntry.objects.get(action="failure.phantom_flow")
+    assert entry.after["power_w"] == 7_000 and entry.company_id == charger.row.company_id
+
+
+def test_a_stop_nobody_knows_the_start_of(charger):
+    charger.transaction_id = 123_456
+    charger.stop(5_000)
+    assert noted() == {"orphan_stop": 1}
+    assert AuditEntry.objects.get(action="failure.orphan_stop").after["meter_stop_wh"] == 5_000
+
+
+def test_a_message_our_code_stumbles_over(charger, permit, monkeypatch):
+    monkeypatch.setattr("csms.metering._keep", lambda *a, **k: 1 / 0)
+    charger.start(permit.tag, meter=0)
+    charger.meter(100, 1_000)
+    assert noted() == {"message_quarantined": 1}
+
+
+# -- a session that we ended, and that charges on ---------------------------------------------------------------------------
+@pytest.fixture
+def gone_on(charger, running):
+    charger.drop()
+    clock.shift(200)
+    sessions.timeout_due(clock.now(), 10)
+    charger.connect()
+    return charger
+
+
+def test_it_is_told_to_stop_until_it_does(gone_on):
+    gone_on.meter(2_500, 30_000)
+    assert gone_on.asked("RemoteStopTransaction")[2] == {"transactionId": gone_on.transaction_id}
+    assert noted()["charges_on"] == 1
+    gone_on.meter(2_600, 30_000)
+    assert gone_on.asked("RemoteStopTransaction") is None, "asked a moment ago"
+    for number in range(1, 7):
+        clock.shift(number * 21)
+        gone_on.meter(2_600 + number, 30_000)
+    assert Command.objects.filter(trigger="ended").count() == 5
+    assert Alert.objects.filter(kind="not_obeying", cleared_at=None).exists() is False
+    clock.shift(7 * 21 + 301)
+    gone_on.meter(4_000, 30_000)
+    assert Alert.objects.filter(kind="not_obeying", cleared_at=None).exists()
+    session = ChargingSession.objects.get()
+    assert (session.state, session.energy_wh) == ("STOPPED", 500)
+    sent = gone_on.asked("RemoteStopTransaction")
+    gone_on.accept(sent[0])
+    gone_on.stop(4_100)
+    assert Command.objects.get(unique_id=sent[0]).state == "effective"
+    assert not Alert.objects.filter(kind="not_obeying", cleared_at=None).exists()
+
+
+@pytest.mark.parametrize("how", ["still", "old", "stopped by itself"])
+def test_what_says_nothing_of_now_asks_for_nothing(gone_on, how):
+    if how == "still":
+        gone_on.meter(500, 0)
+    elif how == "old":
+        gone_on.meter(900, 30_000, at=clock.now() - timedelta(seconds=150))
+    else:
+        gone_on.stop(900)
+        gone_on.meter(900, 0)
+    assert gone_on.asked("RemoteStopTransaction") is None
+
+
+# -- money ------------------------------------------------------------------------------------------------------------------
+def test_a_session_that_cannot_be_billed_is_put_on_record_once_an_hour(charger, running, monkeypatch):
+    charger.stop(700)
+    real = bills.bill
+    monkeypatch.setattr(bills, "bill", lambda pk: 1 / 0)
+    bills.work_due(clock.now(), 10)
+    bills.work_due(clock.now(), 10)
+    assert noted() == {"billing_failed": 1}
+    monkeypatch.setattr(bills, "bill", real)
+    assert bills.work_due(clock.now(), 10) == 1
+
+
+def test_paid_and_not_started(sandbox, kaveri_qr):
+    from billing import payments
+    from tests import money
+
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    clock.shift(301)
+    assert payments.expire_due(clock.now(), 10) == 1
+    assert noted() == {"start_timeout_refunded": 1}
+    assert AuditEntry.objects.get(action="failure.start_timeout_refunded").target_id == str(payment.pk)
+
+
+# -- counting ---------------------------------------------------------------------------------------------------------------
+def test_counts_are_of_the_last_hour_day_and_week_and_read_no_more(charger, running):
+    for waited_s in (60, 3 * 86_400, 2 * 3600):
+        clock.shift(waited_s)
+        failures.note("no_stop", running)
+    assert failures.counts(clock.now())["no_stop"] == failures.Counted(hour=1, day=2, week=3)
+    clock.shift(6 * 86_400)
+    assert failures.counts(clock.now())["no_stop"] == failures.Counted(week=2)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+    assert "audit_failures" in failures.entries(clock.now()).explain()
+
+
+def test_it_is_one_structured_line_in_the_log_after_the_commit(running, caplog, django_capture_on_commit_callbacks):
+    with caplog.at_level(logging.WARNING, "voltaro.failures"), django_capture_on_commit_callbacks(execute=True):
+        failures.note("no_stop", running, reason="NO_STOP", energy_wh=500)
+    [line] = caplog.records
+    where = f"target=csms.chargingsession:{running.pk} runbook=docs/runbooks/session-silent.md"
+    assert line.getMessage() == f"failure mode=no_stop {where} reason=NO_STOP energy_wh=500"
+    assert line.failure_mode == "no_stop"
+
+
+def test_the_metrics_count_every_mode(running):
+    failures.note("no_stop", running)
+    body = exposition()[0].decode()
+    assert 'voltaro_failures{mode="no_stop",window="24h"} 1.0' in body
+    for name, mode in failures.MODES.items():
+        assert f'voltaro_failures_standing{{mode="{name}"}}' in body if mode.standing else f'voltaro_failures{{mode="{name}",' in body
+
+
+# -- pages ------------------------------------------------------------------------------------------------------------------
+def test_the_page_counts_and_leads_to_sessions_and_runbooks(network, charger, running):
+    failures.note("no_stop", running, energy_wh=500)
+    client = signed_in(network.om)
+    text = client.get(reverse("failures")).content.decode()
+    assert 'id="no_stop"' in text and "/console/runbooks/session-silent/" in text and "1 in seven days" in text
+    text = client.get(reverse("failure", args=["no_stop"])).content.decode()
+    assert f"/console/sessions/{running.pk}/" in text
+    assert "What to do" in client.get(reverse("runbook", args=["session-silent"])).content.decode()
+    for missing in (reverse("failure", args=["nonsense"]), reverse("failure", args=["refund_stuck"]), reverse("runbook", args=["passwd"])):
+        assert client.get(missing).status_code == 404
+
+
+def test_it_costs_the_same_whatever_has_happened(network, running):
+    client = signed_in(network.om)
+    pages = [reverse(name) for name in ("failures", "kept", "exposure")] + [reverse("failure", args=["no_stop"])]
+    before = [queries(client, page) for page in pages]
+    for _ in range(60):
+        failures.note("no_stop", running)
+        failures.note("phantom_start", running)
+    assert [queries(client, page) for page in pages] == before
+
+
+def test_everybody_sees_their_own(network, running):
+    failures.note("no_stop", running)
+    from accounts.roles import Role
+    from tests.factories import make_user
+
+    other = make_user("gopal", Role.OPERATOR, network.ganga.company)
+    assert "1 in seven days" not in signed_in(other).get(reverse("failures")).content.decode()
+    assert signed_in(network.kaveri_user).get(reverse("failures")).status_code == 403
+    assert signed_in(network.asha).get(reverse("kept")).status_code == 403
+
+
+def test_what_is_kept_for_a_person(network, charger):
+    client = signed_in(network.om)
+    assert "Nothing is kept for you" in client.get(reverse("kept")).content.decode()
+    charger.transaction_id = 99_999
+    charger.stop(4_321)
+    charger.start("STRANGER", meter=77)
+    text = client.get(reverse("kept")).content.decode()
+    assert "orphan_stop" in text and "4321" in text and "phantom_start" in text
+    assert f"/console/sessions/{ChargingSession.objects.get().pk}/" in text
