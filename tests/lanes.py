@@ -26,6 +26,16 @@ if LANE:
     os.environ.update(_services.environment, VOLTARO_TEST_DIR=str(base), MEDIA_ROOT=str(base / "files"))
 
 
+# What takes longest goes first, so that no lane is left with it at the end.
+LONGEST_FIRST = ("e2e", "simulation", "conformance", "abuse", "integration", "unit", "bench")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if LANE:
+        items.sort(key=lambda item: LONGEST_FIRST.index(item.path.relative_to(ROOT / "tests").parts[0]))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     if _services is not None:
