@@ -15,7 +15,7 @@ from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
 from accounts.actor import acting
-from csms import dispatch, doors, frames, lines, live, sessions, threads
+from csms import dispatch, doors, frames, heed, lines, live, sessions, threads
 from csms.charge_point import ChargePoint
 from csms.context import Changed, Context, Effect, HangUp, Held, MaySend, Reply, StopPlanned
 from csms.doors import Knock, Opened, door
@@ -60,7 +60,8 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         self._line = self.scope.get("line")
         self._timers: dict[int, asyncio.TimerHandle] = {}
         self._tried: dict[int, float] = {}  # when a session's stop was last looked at
-        self._inbox: deque[bytes | None] = deque()  # None: the statuses that were held back
+        self._inbox: deque[bytes | None] = deque()  # None: something of ours is to be done between two frames
+        self._own: heed.Own | None = None
         self._news, self._room = asyncio.Event(), asyncio.Event()
         self._room.set()
         self._ending = False
@@ -283,7 +284,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         pause_s = 0.05
         while True:
             try:
-                return await (self._charge_point.route_message(raw) if raw is not None else self._settle_held())
+                return await (self._charge_point.route_message(raw) if raw is not None else self._between())
             except (OperationalError, InterfaceError) as error:
                 if asyncio.get_running_loop().time() > deadline or not self._open:
                     raise
@@ -356,7 +357,17 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         self._inbox.append(None)
         self._news.set()
 
-    async def _settle_held(self) -> None:
+    def think_again(self, own: heed.Own) -> None:
+        """Its habits have changed: they count from its next frame on."""
+        self._own = own
+        self._inbox.append(None)
+        self._news.set()
+
+    async def _between(self) -> None:
+        """What waits for a moment between two frames: habits that have changed, statuses that were held back."""
+        if self._own is not None:
+            await threads.run(heed.think_again, self.context, self._own)
+            self._own = None
         await threads.run(dispatch.settle_held, self.context)
         await self._carry_out(list(self.context.effects))
 

@@ -34,6 +34,8 @@ class Context:
     serial_proven: str = ""
     quirk_profile_pk: int | None = None
     quirk_settings: dict[str, Any] = field(default_factory=dict)
+    # What it says it is: vendor, model, firmware.
+    kind: tuple[str, str, str] = ("", "", "")
     # What its answers taught us, as it was when this socket was opened or booted.
     learned: dict[str, Any] = field(default_factory=dict)
     clock: Offset = field(default_factory=Offset)

@@ -299,6 +299,7 @@ def opened(
         serial_proven=entry.serial if entry is not None else "",
         quirk_profile_pk=known.quirk_profile_pk,
         quirk_settings=known.quirk_settings,
+        kind=(known.vendor, known.model, known.firmware_version),
         learned=known.learned,
         clock=Offset(known.clock_offset_s),
         opened_at=now,

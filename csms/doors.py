@@ -86,6 +86,8 @@ class Door:
     """What this process remembers of those who knocked. Used by the server's loop only; `admit` runs in a thread."""
 
     shut: "OrderedDict[str, float]" = field(default_factory=OrderedDict)
+    # Of those, who was refused because nobody knows them; and addresses.
+    unknown: "OrderedDict[str, bool]" = field(default_factory=OrderedDict)
     came_in: "OrderedDict[str, Budget]" = field(default_factory=OrderedDict)
     hurried: "OrderedDict[str, float]" = field(default_factory=OrderedDict)
     strangers: "OrderedDict[str, float]" = field(default_factory=OrderedDict)
@@ -133,8 +135,19 @@ class Door:
         of_identity, of_address = refused.failures
         if of_identity >= TRIES:
             _remember(self.shut, knock.who, clock.elapsed() + SHUT_S)
+            if refused.why == "unknown":
+                _remember(self.unknown, knock.who, True)
         if of_address >= settings.MAX_REFUSALS_PER_ADDRESS:
             _remember(self.shut, knock.address, clock.elapsed() + SHUT_S)
+            _remember(self.unknown, knock.address, True)
+
+    def window_opened(self) -> None:
+        """New chargers are let in now: whoever was sent away because nobody knew them may knock at once, and is seen.
+
+        Wrong keys of our own chargers stay shut out; an address that goes on guessing is shut again by its next refusal.
+        """
+        while self.unknown:
+            self.shut.pop(self.unknown.popitem()[0], None)
 
 
 def _remember(where: "OrderedDict[str, Any]", key: str, value: Any) -> None:

@@ -20,8 +20,9 @@ from channels.layers import get_channel_layer
 from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError
 
-from csms import commands, lines, live, message_writer, shutdown, stations, threads
+from csms import commands, heed, lines, live, message_writer, shutdown, stations, threads
 from csms.context import Context, Reply
+from csms.doors import door
 from voltaro import clock
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Gateway:
         self._open: set[ChargerConsumer] = set()  # with those that are replaced or closed, and not put away yet
         self.addresses: Counter[str] = Counter()
         self.leaving = False
+        self._heed = heed.Heed()
         self._deaf: dict[int, float] = {}
         self._tasks: list[asyncio.Task[None]] = []
         self._sent: list[tuple[Context, Reply, datetime]] = []
@@ -73,7 +75,7 @@ class Gateway:
             return
         live.use_loop(asyncio.get_running_loop())
         shutdown.arm(self.leave)
-        for job in (self._listen, self._poll_commands, self._keep_leases, self._write_sent):
+        for job in (self._listen, self._poll_commands, self._keep_leases, self._hear_changes, self._write_sent):
             self._tasks.append(asyncio.create_task(self._forever(job), name=f"gateway {job.__name__}"))
         for _ in range(20):  # a moment for the channel, so that the first chargers' rows name it
             if self.channel:
@@ -201,6 +203,16 @@ class Gateway:
             await consumer.close_for(why, 1001)
         except Exception as error:  # a server may refuse to close what it has closed: its lease runs out all the same
             log.warning("a socket could not be closed (%s): %s", why, type(error).__name__)
+
+    async def _hear_changes(self) -> None:
+        """What people changed in the console."""
+        await asyncio.sleep(heed.EVERY_S)
+        news = await threads.run(self._heed.look, list(self.sockets), clock.now())
+        for pk, own in news.habits.items():
+            if pk in self.sockets:
+                self.sockets[pk].think_again(own)
+        if news.opened:
+            door.window_opened()
 
     async def _write_sent(self) -> None:
         with suppress(TimeoutError):

@@ -56,7 +56,7 @@ def charger_habits(request: HttpRequest, pk: int) -> HttpResponse:
             raise PermissionDenied("This is for the network's operators.")
         if form.is_valid():
             _save(row, form)
-            messages.success(request, "Saved. It goes by these from its next connection; its configuration is asked for now.")
+            messages.success(request, "Saved. It goes by these within ten seconds; its configuration is asked for now.")
             return redirect("csms:habits", row.pk)
     told, configuration = quirks.sources(row)
     settled = quirks.of(row)

@@ -32,9 +32,16 @@ def profiles() -> dict[int, Known]:
 
 
 def forget() -> None:
-    """A profile has changed: read them again at the next question."""
-    global _remembered, _kinds
-    _remembered, _kinds = (0.0, {}), (0.0, [])
+    """A profile has changed: read them again at the next question, and who is there."""
+    global _kinds
+    read_again()
+    _kinds = (0.0, [])
+
+
+def read_again() -> None:
+    """Read the profiles at the next question."""
+    global _remembered
+    _remembered = (0.0, {})
 
 
 def habits_of(

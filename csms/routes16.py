@@ -81,10 +81,9 @@ def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) ->
 def _has_booted(context: Context, said: Any, now: datetime) -> None:
     context.booted = context.booted_here = True
     context.seen_at = now
+    context.kind = (said.vendor, said.model, said.firmware_version or context.kind[2])
     context.habits = quirks.habits_of(
-        said.vendor,
-        said.model,
-        said.firmware_version,
+        *context.kind,
         profile_pk=context.quirk_profile_pk,
         own=context.quirk_settings,
         learned=context.learned,
@@ -249,9 +248,7 @@ def _sign_certificate(context: Context, said: Any, now: datetime) -> tuple[dict[
 
 
 ROUTES: dict[str, Route] = {
-    "Authorize": Route(
-        ocpp16.read_authorize, _authorize, tolerant=True, anew=True, before=_before_authorize, away=_authorize_away
-    ),
+    "Authorize": Route(ocpp16.read_authorize, _authorize, tolerant=True, anew=True, before=_before_authorize, away=_authorize_away),
     "BootNotification": Route(ocpp16.read_boot_notification, _boot, quick=_quick_boot, tolerant=True, anew=True),
     "DataTransfer": Route(ocpp16.read_data_transfer, _data_transfer, tolerant=True),
     "DiagnosticsStatusNotification": Route(ocpp16.read_diagnostics_status_notification, _upload_status, tolerant=True),
