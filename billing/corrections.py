@@ -89,12 +89,13 @@ def _credit(bill: Bill, payment: QRPayment | None, wh: int) -> Credit:
 
 def _lines(bill: Bill, less: Credit) -> None:
     """The bill's lines once more, with what each loses."""
-    last = list(bill.lines.all())
-    taken = [(line, getattr(less, "energy_charge" if line.kind == "energy" else line.kind)) for line in last]
+    lines = list(bill.lines.all())
+    last = lines[-1].position
+    taken = [(line, getattr(less, "energy_charge" if line.kind == "energy" else line.kind)) for line in lines]
     BillLine.objects.bulk_create(
         BillLine(
             bill=bill,
-            position=len(last) + place,
+            position=last + place,
             kind=line.kind,
             description=f"{line.description}, corrected",
             amount_paise=-amount,

@@ -26,7 +26,7 @@ RELEASED, DISPUTED, LATE = "released", "disputed", "late"
 def cap_wh(row: ChargingSession) -> int:
     """The most its connector can have delivered in its time."""
     now = row.ended_at or clock.now()
-    cap = rule.cap_wh(sessions.snapshot(row, row.connector.max_power_w), row.end_time or row.metered_at, now)
+    cap = rule.cap_wh(sessions.snapshot(row, row.connector.max_power_w), row.end_time, now)
     assert cap is not None, "a row knows when it began"
     return cap
 

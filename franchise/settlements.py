@@ -82,7 +82,6 @@ def share_bill(bill_id: int, now: datetime) -> bool:
         idempotency_key=f"txn_{bill.session_id}",
         franchisee=franchisee,
         session=bill.session,
-        energy_wh=bill.billed_wh,
         due_at=now + timedelta(seconds=settings.PAYOUT_DELAY_S),
     )
     _weigh(entry, bill, now)
@@ -130,6 +129,7 @@ def bear_unknown_fee(entry_id: int, now: datetime) -> bool:
 
 def _weigh(entry: CommissionLedgerEntry, bill: Bill, now: datetime, *, waive_fee: bool = False) -> None:
     """Write the figures on the entry, and book them when they are final."""
+    entry.energy_wh = bill.billed_wh
     entry.contract = entry.contract or contract_at(entry.franchisee, bill.session.started_at)
     terms = Terms(0, 0, False)
     if entry.contract is not None:

@@ -240,11 +240,12 @@ def _elapsed_s(session: Session, at: datetime | None, now: datetime) -> float:
 
 
 def cap_wh(session: Session, at: datetime | None, now: datetime) -> int | None:
-    """The most its connector can have delivered from its start until `at` (the charger's clock) or now, whichever was longer."""
+    """The most its connector can have delivered from its start until `at` (the charger's clock), its last reading, or now: the longest."""
     if session.started_at is None:
         return None
     heard_s = (now - session.started_at).total_seconds()
-    said_s = (at - session.start_time).total_seconds() if at and session.start_time else 0.0
+    said = [one for one in (at, session.metered_at) if one is not None]
+    said_s = (max(said) - session.start_time).total_seconds() if said and session.start_time else 0.0
     return meters.plausible_wh(session.max_power_w, max(heard_s, min(said_s, LONGEST_S)))
 
 
@@ -364,7 +365,7 @@ def _end(
     reported_wh = session.reported_wh if session.reported_wh is not None else meters.reported(session.meter, None)
     # Intervals were added up without a register: there is nothing to compare them with but a register the charger tells itself.
     compared_wh = session.reported_wh if INTERVALS in flags else reported_wh
-    if meters.doubtful(energy_wh, compared_wh, cap_wh(session, at or session.metered_at, now)):
+    if meters.doubtful(energy_wh, compared_wh, cap_wh(session, at, now)):
         flags = flags | {HELD, "suspect"}
     return replace(
         session,

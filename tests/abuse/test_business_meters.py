@@ -163,6 +163,9 @@ def test_C14_a_unit_that_changes_in_the_middle_multiplies_nothing(kaveri, paymen
     clock.shift(60)
     kaveri.stop(second[-1])
     session.refresh_from_db()
+    if units == "kWh to Wh":  # 3,001 kWh reported, one counted: nobody is billed before a person looked, or a day has passed
+        assert "held" in session.flags and bills.work_due(clock.now(), 10) == 0
+        clock.shift(86_401)
     assert settled(payment, wh=session.energy_wh)
 
 
