@@ -2,7 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db import connection
 
@@ -14,6 +14,9 @@ from csms.models import ChargePoint, ChargingSession, Command, CommandState, Con
 from csms.rules import meter as meters
 from csms.tags import TagAnswer
 from voltaro.jobs import ring
+
+# A start so long after the time to start has run out may still be the one that was asked.
+TOO_LATE_S = 900
 
 
 @dataclass(frozen=True)
@@ -66,19 +69,32 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
     if answer.accepted:
         bounds.began(session, quirks.of(charge_point), now)
     else:
-        _unwelcome(session, answer)
+        _unwelcome(session, connector, answer, now)
     ring("session.started")
     live.changed(connector.code)
     return _answer(session, new=True, status=answer.status)
 
 
-def _unwelcome(session: ChargingSession, answer: TagAnswer) -> None:
+def _unwelcome(session: ChargingSession, connector: Connector, answer: TagAnswer, now: datetime) -> None:
     """Nobody may charge there: it is told to stop until it does. A start whose money went back, or that nobody knows, is put on record."""
     sessions.ask_stop(session, trigger="not_authorized")
-    if answer.permit is None:
-        failures.note("phantom_start", session, connector=session.connector.code, status=answer.status)
-    elif answer.permit.kind == IdTag.Kind.ONE_TIME and answer.permit.state == IdTag.State.REVOKED:
-        failures.note("start_after_refund", session, connector=session.connector.code, permit=answer.permit.pk)
+    tag = answer.permit
+    if tag is None and (meant := _asked_too_late(connector, now)) is not None:
+        tag = meant
+    if tag is None:
+        failures.note("phantom_start", session, connector=connector.code, status=answer.status)
+    elif (
+        tag.kind == IdTag.Kind.ONE_TIME
+        and tag.state != IdTag.State.USED
+        and (tag.state == IdTag.State.REVOKED or answer.status == "Expired")
+    ):
+        failures.note("start_after_refund", session, connector=connector.code, permit=tag.pk)
+
+
+def _asked_too_late(connector: Connector, now: datetime) -> IdTag | None:
+    """Whose payment a start under a tag of the charger's own was for, had it come in time."""
+    lately = IdTag.objects.filter(connector=connector, kind=IdTag.Kind.ONE_TIME, state=IdTag.State.REVOKED, asked_count__gt=0)
+    return lately.filter(start_until__gt=now - timedelta(seconds=TOO_LATE_S)).order_by("-pk").first()
 
 
 def start_key(said: StartReported, boot_count: int) -> str:
