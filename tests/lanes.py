@@ -39,4 +39,4 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
     if _services is not None:
-        _services.stop()
+        _services.stop(wait_s=2)  # xdist grows impatient after five
