@@ -1,136 +1,354 @@
 """Who knows what really happened: the cars' energy, the riders' money at Razorpay. Reads our tables, never our code.
 
-Each finding names the invariant it breaks.
+Each finding names the promise it breaks (I1 to I30 of docs/simulation.md). `safety` holds always, `liveness` once the faults are
+gone, `end` when the world is at rest.
 """
 
+from __future__ import annotations
+
+import json
 from collections import defaultdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db import connection
 
-from billing.sandbox import Sandbox
 from voltaro.worldsim.chargers import Line
+from voltaro.worldsim.process import Process
+from voltaro.worldsim.razorpay import Razorpay
 
-# A meter wobbles, and the last sample before an end is rounded.
+if TYPE_CHECKING:
+    from voltaro.worldsim.people import People
+
+# A meter counts whole Wh at both ends, and the last sample before an end may wobble.
 TOLERANCE_WH = 15
+# From paying to charging, or to the money's way back, when nothing goes wrong: START_TIMEOUT_S, a beat, a call that is late.
+RIDER_WAITS_S = 360
+APPEND_ONLY = ("billing_journalentry", "billing_posting", "billing_bill", "accounts_auditentry", "csms_ocppmessage")
+
+
+def values(sql: str, *given: Any) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, given or None)
+        return list(cursor.fetchall())
 
 
 def rows(sql: str, *given: Any) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
-        cursor.execute(sql, given)
+        cursor.execute(sql, given or None)
         names = [column.name for column in cursor.description]
         return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
-def safety(sandbox: Sandbox, lines: list[Line]) -> list[str]:
-    """What may never be, faults or not."""
-    return [*_books(), *_psp(sandbox), *_sessions(lines), *_mistakes()]
+class Auditor:
+    """Looks at one world, several times: what was terminal or written for ever is compared with what it was before."""
 
+    def __init__(self, psp: Razorpay, lines: list[Line], people: People, process: Process) -> None:
+        self.psp, self.lines, self.people, self.process = psp, lines, people, process
+        self.store = psp.sandbox.world.store
+        self._stopped: dict[int, str] = {}
+        self._written: dict[str, tuple[int, str]] = {}
 
-def liveness(sandbox: Sandbox) -> list[str]:
-    """With the faults gone, everything comes to its end."""
-    found = []
-    for one in rows("SELECT razorpay_payment_id, state, review FROM billing_qrpayment WHERE state NOT IN ('settled', 'refunded', 'ended')"):
-        found.append(f"I25 payment {one['razorpay_payment_id']} is still {one['state']} {one['review']}")
-    for one in rows("SELECT id, state FROM billing_refund WHERE state NOT IN ('processed', 'failed')"):
-        found.append(f"I25 refund {one['id']} is still {one['state']}")
-    known = {one["razorpay_payment_id"] for one in rows("SELECT razorpay_payment_id FROM billing_qrpayment")}
-    for payment in sandbox.world.store.find("payment"):
-        if payment["id"] not in known and payment["status"] == "captured":
-            found.append(f"I10 payment {payment['id']} was never heard of")
-    for one in rows("SELECT id, state FROM csms_chargingsession WHERE state <> 'STOPPED'"):
-        found.append(f"I25 session {one['id']} is still {one['state']}")
-    for one in rows("SELECT id FROM csms_chargingsession WHERE state = 'STOPPED' AND billed_at IS NULL"):
-        found.append(f"I5 session {one['id']} has no bill")
-    for one in rows("SELECT id, action, state FROM csms_command WHERE state IN ('queued', 'sent')"):
-        found.append(f"I19 command {one['id']} {one['action']} is still {one['state']}")
-    return found
+    def safety(self) -> list[str]:
+        """What may never be, faults or not."""
+        return [*self._books(), *self._money(), *self._payouts(), *self._sessions(), *self._commands(), *self._frames(), *self._kept()]
 
-
-def _books() -> list[str]:
-    found = [
-        f"I1 entry {one['key']} is off by {one['off']}"
+    # -- money ---------------------------------------------------------------------------------------------------
+    def _books(self) -> list[str]:
+        found = [
+            f"I1 entry {key} is off by {off}"
+            for key, off in values(
+                "SELECT e.key, sum(p.amount_paise) FROM billing_posting p JOIN billing_journalentry e ON e.id = p.entry_id "
+                "GROUP BY e.key HAVING sum(p.amount_paise) <> 0"
+            )
+        ]
         for one in rows(
-            "SELECT e.key, sum(p.amount_paise) AS off FROM billing_posting p JOIN billing_journalentry e ON e.id = p.entry_id "
-            "GROUP BY e.key HAVING sum(p.amount_paise) <> 0"
+            "SELECT q.razorpay_payment_id AS id, q.amount_paid, coalesce(b.total, 0) + coalesce(b.remainder, 0) AS billed, "
+            "(SELECT coalesce(sum(amount_paise), 0) FROM billing_refund r WHERE r.payment_id = q.id AND r.state <> 'failed' "
+            "  AND r.key NOT LIKE 'outside%%') AS back FROM billing_qrpayment q LEFT JOIN billing_bill b ON b.payment_id = q.id"
+        ):
+            if one["billed"] + one["back"] > one["amount_paid"]:
+                found.append(f"I3 payment {one['id']}: {one['billed']} billed and {one['back']} returned of {one['amount_paid']}")
+        for one in rows("SELECT b.*, s.energy_wh FROM billing_bill b JOIN csms_chargingsession s ON s.id = b.session_id "):
+            found += _recomputed(one)
+        return found
+
+    def _money(self) -> list[str]:
+        """Against Razorpay's own books."""
+        found, back, arrived = [], defaultdict(int), defaultdict(int)
+        for refund in self.store.find("refund"):
+            if refund["status"] != "failed":
+                back[refund["payment_id"]] += refund["amount"]
+            if refund["status"] == "processed":
+                arrived[refund["payment_id"]] += refund["amount"]
+        ours = rows(
+            "SELECT q.razorpay_payment_id AS id, q.amount_paid, coalesce(sum(r.amount_paise) FILTER (WHERE r.state = 'processed'), 0) AS back "
+            "FROM billing_qrpayment q LEFT JOIN billing_refund r ON r.payment_id = q.id GROUP BY 1, 2"
         )
-    ]
-    for one in rows(
-        "SELECT q.razorpay_payment_id, q.amount_paid, coalesce(b.total, 0) AS billed, coalesce(b.remainder, 0) AS remainder, "
-        "(SELECT coalesce(sum(amount_paise), 0) FROM billing_refund r WHERE r.payment_id = q.id AND r.state <> 'failed') AS back "
-        "FROM billing_qrpayment q LEFT JOIN billing_bill b ON b.payment_id = q.id"
-    ):
-        spent = one["billed"] + one["remainder"] + one["back"]
-        if spent > one["amount_paid"]:
-            found.append(f"I3 payment {one['razorpay_payment_id']}: {spent} billed and returned of {one['amount_paid']}")
-    found += [
-        f"I5 session {one['session_id']} has {one['n']} bills"
-        for one in rows("SELECT session_id, count(*) AS n FROM billing_bill GROUP BY session_id HAVING count(*) > 1")
-    ]
-    return found
+        theirs = {payment["id"]: payment for payment in self.store.find("payment")}
+        for one in ours:
+            if one["id"] in self.psp.forged or one["id"] not in theirs:
+                found.append(f"I11 payment {one['id']} never came, and is in our books")
+            elif one["amount_paid"] != theirs[one["id"]]["amount"]:
+                found.append(f"I2 payment {one['id']}: {one['amount_paid']} in our books, {theirs[one['id']]['amount']} at Razorpay")
+            if one["back"] > arrived[one["id"]]:
+                found.append(f"I2 payment {one['id']}: we believe {one['back']} went back, Razorpay {arrived[one['id']]}")
+        for payment in theirs.values():
+            if back[payment["id"]] > payment["amount"]:
+                found.append(f"I4 payment {payment['id']}: {back[payment['id']]} went back of {payment['amount']}")
+        return found
 
+    def _payouts(self) -> list[str]:
+        """I7: nobody is paid more than their shares, and no share twice."""
+        found = []
+        owed = dict(
+            values(
+                "SELECT a.razorpay_id, coalesce(sum(c.payable) FILTER (WHERE c.booked_at IS NOT NULL), 0) FROM franchise_linkedaccount a "
+                "LEFT JOIN franchise_commissionledgerentry c ON c.franchisee_id = a.franchisee_id GROUP BY 1"
+            )
+        )
+        sent: dict[str, int] = defaultdict(int)
+        keys: dict[str, int] = defaultdict(int)
+        for transfer in self.store.find("transfer"):
+            if transfer["status"] != "failed":
+                sent[transfer["recipient"]] += transfer["amount"]
+                keys[transfer["notes"].get("payout", "")] += 1
+        found += [
+            f"I7 {account}: {paise} sent, {owed.get(account, 0)} owed" for account, paise in sent.items() if paise > owed.get(account, 0)
+        ]
+        found += [f"I7 payout {key} was sent {n} times" for key, n in keys.items() if n > 1]
+        return found
 
-def _psp(sandbox: Sandbox) -> list[str]:
-    found, back = [], defaultdict(int)
-    for refund in sandbox.world.store.find("refund"):
-        if refund["status"] != "failed":
-            back[refund["payment_id"]] += refund["amount"]
-    ours = {
-        one["razorpay_payment_id"]: one["back"]
+    # -- charging --------------------------------------------------------------------------------------------------
+    def _sessions(self) -> list[str]:
+        found = []
+        truth = {(line.cp_id, str(tx.id)): (line, tx, wh) for line in self.lines for tx, wh in line.taken_wh.values() if tx.id}
         for one in rows(
-            "SELECT q.razorpay_payment_id, coalesce(sum(r.amount_paise) FILTER (WHERE r.state = 'processed'), 0) AS back "
-            "FROM billing_qrpayment q LEFT JOIN billing_refund r ON r.payment_id = q.id GROUP BY q.razorpay_payment_id"
-        )
-    }
-    for payment in sandbox.world.store.find("payment"):
-        if back[payment["id"]] > payment["amount"]:
-            found.append(f"I4 payment {payment['id']}: {back[payment['id']]} went back of {payment['amount']}")
-        if ours.get(payment["id"], 0) > back[payment["id"]]:
-            found.append(f"I2 payment {payment['id']}: we believe {ours[payment['id']]} went back, Razorpay {back[payment['id']]}")
-    return found
+            "SELECT s.id, c.cp_id, s.transaction_id, s.state, s.stop_reason, s.stop_reason_raw, s.start_time, s.end_time, s.energy_wh, s.flags, "
+            "s.permit_id, s.authorized, b.billed_wh, b.payment_id, q.state AS payment_state FROM csms_chargingsession s "
+            "JOIN csms_chargepoint c ON c.id = s.charge_point_id "
+            "LEFT JOIN billing_bill b ON b.session_id = s.id LEFT JOIN billing_qrpayment q ON q.id = b.payment_id"
+        ):
+            line, tx, real_wh = truth.get((one["cp_id"], one["transaction_id"]), (None, None, None))
+            if real_wh is not None and one["payment_id"] and one["billed_wh"] > real_wh + TOLERANCE_WH:
+                found.append(f"I8 session {one['id']}: billed {one['billed_wh']} Wh, the car took {real_wh:.0f}")
+            if line is not None and one["payment_id"] and self._honest(line, tx, one) and one["energy_wh"] < real_wh - TOLERANCE_WH:
+                found.append(f"I8 session {one['id']}: counted {one['energy_wh']} Wh, the car took {real_wh:.0f} by an honest meter")
+            if one["end_time"] is not None and one["end_time"] < one["start_time"] and not set(one["flags"]) & {"clock", "suspect"}:
+                found.append(f"I16 session {one['id']} ends before it starts")
+            if "EmergencyStop" in (one["stop_reason"], one["stop_reason_raw"]):
+                found.append(f"I15 session {one['id']} was ended by another charger")
+            if one["id"] in self._stopped and (one["state"], one["stop_reason"]) != ("STOPPED", self._stopped[one["id"]]):
+                found.append(f"I20 session {one['id']} ended by {self._stopped[one['id']]}, and is {one['state']} {one['stop_reason']}")
+            if one["state"] == "STOPPED":
+                self._stopped[one["id"]] = one["stop_reason"]
+        found += [
+            f"I13 connector {which} has {n} live sessions"
+            for which, n in values(
+                "SELECT connector_id, count(*) FROM csms_chargingsession WHERE state <> 'STOPPED' GROUP BY 1 HAVING count(*) > 1"
+            )
+        ]
+        found += [
+            f"I14 permit {which} has {n} sessions"
+            for which, n in values(
+                "SELECT permit_id, count(*) FROM csms_chargingsession WHERE permit_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
+            )
+        ]
+        # A payment that went back whole never charged anybody; what flowed without one was asked to stop.
+        found += [
+            f"I17 payment {number} went back whole, and session {pk} took {wh} Wh of it"
+            for number, pk, wh in values(
+                "SELECT q.razorpay_payment_id, s.id, s.energy_wh FROM billing_qrpayment q JOIN csms_chargingsession s ON s.id = q.session_id "
+                "JOIN billing_refund r ON r.payment_id = q.id AND r.state = 'processed' AND r.amount_paise = q.amount_paid "
+                "WHERE s.energy_wh > 100 AND r.key NOT LIKE 'outside%%'"
+            )
+        ]
+        found += [
+            f"I17 session {pk} was paid by nobody, took {wh} Wh, and nobody asked it to stop"
+            for pk, wh in values(
+                "SELECT s.id, s.energy_wh FROM csms_chargingsession s WHERE NOT s.authorized AND s.energy_wh > 0 AND NOT EXISTS "
+                "(SELECT 1 FROM csms_command c WHERE c.session_id = s.id AND c.action = 'RemoteStopTransaction')"
+            )
+        ]
+        found += [
+            f"I22 session {pk} ended by {reason}, and no audit entry says so"
+            for pk, reason in values(
+                "SELECT s.id, s.stop_reason FROM csms_chargingsession s WHERE s.state = 'STOPPED' AND NOT EXISTS (SELECT 1 FROM "
+                "accounts_auditentry a WHERE a.target_type = 'csms.chargingsession' AND a.target_id = s.id::text AND a.action LIKE 'session.%%' "
+                "AND a.after->>'state' = 'STOPPED' AND a.actor <> '')"
+            )
+        ]
+        return found
 
+    def _honest(self, line: Line, tx: Any, one: dict[str, Any]) -> bool:
+        """Whether the meter said nothing but the truth, and its stop reached us: then every Wh must be counted."""
+        lies = line.strange & {"kwh_in_wh", "session_register", "never_stops"}
+        if lies or "wrong_meter" in line.box.faults or id(tx) in line.meter_wrong or line.skew_s:
+            return False
+        return one["state"] == "STOPPED" and one["stop_reason"] in ("Local", "Remote", "EVDisconnected") and "suspect" not in one["flags"]
 
-def _sessions(lines: list[Line]) -> list[str]:
-    found = []
-    truth = {(line.cp_id, str(tx.id)): wh for line in lines for tx, wh in line.delivered_wh.values() if tx.id}
-    for one in rows(
-        "SELECT s.id, c.cp_id, s.transaction_id, b.billed_wh, b.payment_id, s.start_time, s.end_time "
-        "FROM csms_chargingsession s JOIN csms_chargepoint c ON c.id = s.charge_point_id LEFT JOIN billing_bill b ON b.session_id = s.id"
-    ):
-        real_wh = truth.get((one["cp_id"], one["transaction_id"]))
-        if real_wh is not None and one["billed_wh"] is not None and one["payment_id"] and one["billed_wh"] > real_wh + TOLERANCE_WH:
-            found.append(f"I8 session {one['id']}: billed {one['billed_wh']} Wh, the car took {real_wh}")
-        if one["end_time"] is not None and one["end_time"] < one["start_time"]:
-            found.append(f"I16 session {one['id']} ends before it starts")
-    found += [
-        f"I13 connector {one['connector_id']} has {one['n']} live sessions"
+    def _commands(self) -> list[str]:
+        found = [
+            f"I18 RemoteStart {pk} was sent {late} after the refund of its payment was made"
+            for pk, late in values(
+                "SELECT c.id, c.sent_at - r.created_at FROM csms_command c JOIN billing_qrpayment q ON q.permit_id = c.permit_id "
+                "JOIN billing_refund r ON r.payment_id = q.id WHERE c.action = 'RemoteStartTransaction' AND c.sent_at > r.created_at "
+                "AND r.key NOT LIKE 'outside%%'"
+            )
+        ]
+        found += [
+            f"I24 charger {pk} has {n} open lines"
+            for pk, n in values(
+                "SELECT charge_point_id, count(*) FROM csms_connection WHERE closed_at IS NULL GROUP BY 1 HAVING count(*) > 1"
+            )
+        ]
+        found += [
+            f"I24 command {pk} was sent on the line {epoch}, its charger had {newest} at that time"
+            for pk, epoch, newest in values(
+                "SELECT c.id, c.epoch, n.epoch FROM csms_command c JOIN csms_connection n ON n.charge_point_id = c.charge_point_id "
+                "AND n.epoch > c.epoch AND n.opened_at < c.sent_at WHERE c.sent_at IS NOT NULL"
+            )
+        ]
+        return found
+
+    # -- our log, and what may not be in it ---------------------------------------------------------------------------
+    def _frames(self) -> list[str]:
+        """I12: every fact that was acknowledged is kept. I29: nothing was stumbled over, no fact was refused."""
+        found = []
+        kept = {uid for (uid,) in values("SELECT correlation_id FROM csms_ocppmessage WHERE direction = 'IN' AND message_type = 2")}
+        for line in self.lines:
+            found += [
+                f"I12 {line.cp_id}: {action} {uid} was acknowledged and is not kept" for action, uid in line.acknowledged if uid not in kept
+            ]
+        found += [
+            f"I29 {action}: {note}"
+            for action, note in values("SELECT action, note FROM csms_ocppmessage WHERE note LIKE 'kept for a person%'")
+        ]
+        found += [
+            f"I29 {action} of charger {pk} was answered with an error"
+            for pk, action in values(
+                "SELECT charge_point_id, action FROM csms_ocppmessage WHERE direction = 'OUT' AND message_type = 4 "
+                "AND (action IN ('StartTransaction', 'StopTransaction', 'MeterValues') OR convert_from(raw, 'UTF8') LIKE '%\"InternalError\"%')"
+            )
+        ]
+        found += [f"I29 our code stumbled: {one}" for one in self.process.mistakes]
+        lines, self.process.log_lines[:] = self.process.log_lines[:], []
+        found += [f"I23 a canary stands in the log: {one}" for one in lines if "canary" in one]
+        return found
+
+    def _kept(self) -> list[str]:
+        """I6: what is written once is never changed, and never gone."""
+        found = []
+        for table in APPEND_ONLY:
+            before, digest = self._written.get(table, (0, ""))
+            if before and _digest(table, before) != digest:
+                found.append(f"I6 {table}: the first {before} rows are not what they were")
+            [(last,)] = values(f"SELECT coalesce(max(id), 0) FROM {table}")  # noqa: S608 - our own names
+            self._written[table] = (last, _digest(table, last))
+        return found
+
+    # -- liveness --------------------------------------------------------------------------------------------------
+    def liveness(self) -> list[str]:
+        """With the faults gone, everything comes to its end."""
+        found = []
+        for number, state, review in values("SELECT razorpay_payment_id, state, review FROM billing_qrpayment WHERE state <> 'settled'"):
+            if review != "refunded_too_much":
+                found.append(f"I25 payment {number} is still {state} {review}")
+        found += [
+            f"I25 refund {pk} is still {state}"
+            for pk, state in values("SELECT id, state FROM billing_refund WHERE state NOT IN ('processed', 'failed')")
+        ]
+        known = {number for (number,) in values("SELECT razorpay_payment_id FROM billing_qrpayment")}
+        for payment in self.store.find("payment"):
+            if payment["id"] not in known and payment["status"] in ("captured", "refunded"):
+                found.append(f"I10 payment {payment['id']} was never heard of")
+        found += [
+            f"I25 session {pk} is still {state}"
+            for pk, state in values("SELECT id, state FROM csms_chargingsession WHERE state <> 'STOPPED'")
+        ]
+        found += [
+            f"I5 session {pk} has no bill"
+            for (pk,) in values("SELECT id FROM csms_chargingsession WHERE state = 'STOPPED' AND billed_at IS NULL")
+        ]
+        for pk, action, state in values("SELECT id, action, state FROM csms_command WHERE state IN ('queued', 'sent')"):
+            found.append(f"I19 command {pk} {action} is still {state}")
+        for pk, event, state, note in values("SELECT id, event, state, note FROM billing_webhookevent WHERE state IN ('new', 'failed')"):
+            found.append(f"I28 webhook event {pk} {event} is still {state}: {note}")
+        for pk, state, why in values("SELECT id, state, last_error FROM franchise_payout WHERE state NOT IN ('processed', 'failed')"):
+            found.append(f"I26 payout {pk} is still {state}: {why}")
+        for pk, status, why in values(
+            "SELECT id, status, hold_reason FROM franchise_commissionledgerentry WHERE status IN ('PENDING', 'ON_HOLD', 'FAILED')"
+        ):
+            found.append(f"I26 share {pk} is still {status} {why}")
+        return found
+
+    def end(self) -> list[str]:
+        """What must be true of a world at rest."""
+        found = []
         for one in rows(
-            "SELECT connector_id, count(*) AS n FROM csms_chargingsession WHERE state <> 'STOPPED' GROUP BY 1 HAVING count(*) > 1"
-        )
-    ]
-    # A payment that went back whole never charged anybody.
-    found += [
-        f"I17 payment {one['razorpay_payment_id']} went back whole and has session {one['id']}"
+            "SELECT q.razorpay_payment_id AS id, q.amount_paid, q.review, coalesce(b.total, 0) + coalesce(b.remainder, 0) AS billed, "
+            "coalesce((SELECT sum(-amount_paise) FROM billing_posting p WHERE p.account = 'remainders' AND p.subject = "
+            "  'payment:' || q.razorpay_payment_id AND b.id IS NULL), 0) AS remainder, "
+            "(SELECT coalesce(sum(amount_paise), 0) FROM billing_refund r WHERE r.payment_id = q.id AND r.state = 'processed') AS back "
+            "FROM billing_qrpayment q LEFT JOIN billing_bill b ON b.payment_id = q.id"
+        ):
+            if one["billed"] + one["remainder"] + one["back"] != one["amount_paid"] and one["review"] != "refunded_too_much":
+                found.append(f"I3 payment {one['id']}: {one['billed']} billed and {one['back']} returned of {one['amount_paid']}")
+        ours = dict(values("SELECT subject, sum(amount_paise) FROM billing_posting WHERE account = 'clearing' GROUP BY 1"))
+        theirs: dict[str, int] = defaultdict(int)
+        for kind, ref, payment_id, amount in _movements(self.store):
+            if kind in ("payment", "refund") or (kind == "adjustment" and payment_id):
+                theirs[payment_id or ref] += amount
+        for number, paise in theirs.items():
+            mine = next((paise for subject, paise in ours.items() if subject.endswith(number)), 0)
+            if mine != paise:
+                found.append(f"I2 payment {number}: {mine} in clearing, {paise} at Razorpay")
+        found += self._waits()
+        found += [
+            f"I28 charger {pk} has an open line of a process that is gone"
+            for (pk,) in values(
+                "SELECT charge_point_id FROM csms_connection n JOIN csms_chargepoint c ON c.id = n.charge_point_id WHERE n.closed_at IS NULL AND n.epoch <> c.epoch"
+            )
+        ]
+        return found
+
+    def _waits(self) -> list[str]:
+        """I27: with the faults gone, a rider is charging or has their money on its way back within five minutes."""
+        found = []
         for one in rows(
-            "SELECT q.razorpay_payment_id, s.id FROM billing_qrpayment q JOIN csms_chargingsession s ON s.id = q.session_id "
-            "JOIN billing_refund r ON r.payment_id = q.id AND r.state = 'processed' AND r.amount_paise = q.amount_paid "
-            "WHERE s.energy_wh > 100"
-        )
-    ]
-    return found
+            "SELECT q.razorpay_payment_id AS id, q.paid_at, least(s.started_at, (SELECT min(created_at) FROM billing_refund r "
+            "WHERE r.payment_id = q.id)) AS known_at FROM billing_qrpayment q LEFT JOIN csms_chargingsession s ON s.id = q.session_id"
+        ):
+            if one["id"] in self.people.calm_paid:
+                waited_s = (one["known_at"] - one["paid_at"]).total_seconds() if one["known_at"] else 1e9
+                if waited_s > RIDER_WAITS_S:
+                    found.append(f"I27 payment {one['id']}: its rider waited {waited_s:.0f} s")
+        return found
 
 
-def _mistakes() -> list[str]:
-    """I29: what our own code stumbled over, and facts answered with an error."""
-    found = [
-        f"I29 {one['action']}: {one['note']}"
-        for one in rows("SELECT action, note FROM csms_ocppmessage WHERE note LIKE 'kept for a person%%'")
+def _recomputed(bill: dict[str, Any]) -> list[str]:
+    """I8, I9: the bill once more, from its frozen price and its energy."""
+    price = bill["tariff_snapshot"]
+    price = json.loads(price) if isinstance(price, str) else price
+    energy = _half_up(bill["billed_wh"] * price["rate_paise_per_kwh"], 1000)
+    cgst = 0 if price["igst"] else _half_up(energy * price["gst_bp"], 20_000)
+    igst = _half_up(energy * price["gst_bp"], 10_000) if price["igst"] else 0
+    fee = bill["platform_fee"]
+    wrong = (bill["energy_charge"], bill["cgst"], bill["sgst"], bill["igst"]) != (energy, cgst, cgst, igst)
+    wrong = wrong or bill["total"] != energy + 2 * cgst + igst + fee or bill["billed_wh"] > bill["energy_wh"]
+    return [f"I8 bill of session {bill['session_id']} is not what its price and its energy say"] if wrong else []
+
+
+def _half_up(numerator: int, denominator: int) -> int:
+    return (2 * numerator + denominator) // (2 * denominator)
+
+
+def _digest(table: str, last: int) -> str:
+    [(said,)] = values(f"SELECT md5(coalesce(string_agg(md5(t::text), '' ORDER BY id), '')) FROM {table} t WHERE id <= %s", last)  # noqa: S608
+    return str(said)
+
+
+def _movements(store: Any) -> list[tuple[str, str, str | None, int]]:
+    return [
+        (row["kind"], row["ref"], row["payment_id"], row["credit"] - row["debit"])
+        for row in store.rows("SELECT kind, ref, payment_id, credit, debit FROM money ORDER BY seq")
     ]
-    found += [
-        f"I29 a fact was refused: {one['action']}"
-        for one in rows(
-            "SELECT action FROM csms_ocppmessage WHERE direction = 'OUT' AND message_type = 4 "
-            "AND action IN ('StartTransaction', 'StopTransaction', 'MeterValues')"
-        )
-    ]
-    return found

@@ -1,204 +1,271 @@
-"""Simulated chargers on a simulated line: frames arrive late, twice, or never, and lines die in their own ways."""
+"""Simulated chargers on simulated lines, and what the cars really took. Their faults are those of real ones."""
+
+from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from django.db import InterfaceError, OperationalError
-
-from csms import commands, dispatch, message_writer, sessions, stations
-from csms.context import Context, HangUp, Held, MaySend, StopPlanned
 from csms.simulator import charger as simulated
 from csms.simulator import profiles
-from csms.simulator.charger import Habits
+from csms.simulator.habits import Habits
+from csms.simulator.outlet import Outlet, Transaction
+from csms.simulator.times import read, stamp
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.faults import OF_THE_CHARGER, Faults
-from voltaro.worldsim.process import Process
 
-TICK_S = 5.0
-POLL_S = 5.0
-HOLD_S = 30.0
-LATENCY_S = (0.02, 0.4)
+if TYPE_CHECKING:
+    from voltaro.worldsim.gateways import Gateway, Socket
+
+TICK_S, IDLE_TICK_S, CALM_TICK_S = 5.0, 15.0, 30.0
+# Strange habits that a paid session should survive, and what each makes of the energy we can know of.
+STRANGE = (
+    "starts_twice", "transaction_zero", "unknown_stop", "never_stops", "app_stop", "kwh_in_wh", "session_register", "local_time",
+    "unset_clock", "last_meter_value", "post_boot_state", "session_limit", "string_numbers", "number_values", "objects_for_lists",
+    "extra_fields", "control_bytes", "null_payload", "boots_always", "chatty_modem", "last_meter_value", "post_boot_state",
+)  # fmt: skip
+# Frames that are facts: once answered, they are in our log for ever.
+FACTS = {"StartTransaction", "StopTransaction", "MeterValues"}
+MINUTE_S = 60.0
+METER_FAULTS = ("meter_reset", "meter_back", "meter_jump", "meter_frozen")
 
 
 class Line:
     """One charger, its socket while it has one, and what it really delivered."""
 
-    def __init__(self, cp_id: str, plugs: list[tuple[str, int]], clockwork: Clockwork, faults: Faults, process: Process) -> None:
-        self.cp_id, self.clockwork, self.faults, self.process = cp_id, clockwork, faults, process
+    def __init__(self, cp_id: str, plugs: list[tuple[str, int]], clockwork: Clockwork, faults: Faults, gateways: list[Gateway]) -> None:
+        self.cp_id, self.clockwork, self.faults, self.gateways = cp_id, clockwork, faults, gateways
         self.dice = clockwork.dice(f"line {cp_id}")
-        mine = frozenset(name for name in OF_THE_CHARGER if faults.strikes(name, self.dice))
-        self.never_plugs = self.dice.random() < 0.3 and faults.strikes("never_plugs_in", self.dice)
+        mine = frozenset(faults.any_of(OF_THE_CHARGER, self.dice))
+        self.strange = (
+            frozenset(self.dice.sample(STRANGE, self.dice.choice((1, 1, 2)))) if faults.strikes("strange", self.dice) else frozenset()
+        )
         habits = Habits(
-            sample_every_s=self.dice.choice((10, 30, 60)),
-            arrives_after_s=None if self.never_plugs else (5, 90),
-            leaves_after_s=(5, 60),
+            sample_every_s=self.dice.choice((0, 20, 30, 60, 60)) if plugs[0][0] != "socket" else self.dice.choice((30, 60)),
+            arrives_after_s=(5, 60),
+            leaves_after_s=(5, 45),
             transaction_data=self.dice.random() < 0.3,
+            strange=self.strange,
         )
         self.box = simulated.make(
-            cp_id, [profiles.plug(*plug) for plug in plugs], seed=clockwork.seed, habits=habits, faults=mine, faults_every_s=240
+            cp_id, [profiles.plug(*plug) for plug in plugs], seed=clockwork.seed, habits=habits, faults=mine, faults_every_s=300
         )
-        for name in sorted(mine):
-            clockwork.reach(name, cp_id)
-        self.context: Context | None = None
-        self.half_open: list[Context] = []
-        self.generation = 0
-        self.delivered_wh: dict[int, tuple[Any, int]] = {}  # by transaction object: it, and what the car took
-        self.stops: dict[int, int] = {}
-        process.kills.append(self._process_died)
+        for name in sorted(mine | self.strange):
+            clockwork.reach(f"charger {name}", cp_id)
+        self.socket: Socket | None = None
+        self.flaps = 0
+        self.mute = False
+        self.skew_s = 0.0
+        self.meter_wrong: set[int] = set()  # transactions (by id()) whose registers lied
+        self.frozen: set[int] = set()
+        self.taken_wh: dict[int, tuple[Transaction, float]] = {}  # by id(): the transaction, and what the car took
+        self.facts: dict[str, str] = {}  # message ids of facts that were sent, by action
+        self.acknowledged: list[tuple[str, str]] = []
+        self.stopped_at: dict[str, float] = {}  # message id of a stop: when it truly happened
+        self.others: Callable[[], list[Line]] = lambda: []
+        for outlet in self.box.outlets:
+            outlet.flow = partial(self._flow, outlet)  # type: ignore[method-assign]
         clockwork.after(self.dice.uniform(0, 5), self._tick)
-        clockwork.after(self.dice.uniform(0, 5), self._connect)
-        clockwork.after(POLL_S, self._poll)
+        clockwork.after(self.dice.uniform(0, 10), self.connect)
+        clockwork.after(self.dice.uniform(0, MINUTE_S), self._minute)
 
-    # -- the line's life ---------------------------------------------------------------------------------------
-    def _connect(self) -> None:
-        if self.context is not None:
+    # -- what cars take --------------------------------------------------------------------------------------------
+    def _flow(self, outlet: Outlet, seconds: float, now: Any) -> None:
+        before, tx = outlet.register_wh, outlet.transaction
+        Outlet.flow(outlet, seconds, now)
+        if tx is not None:
+            taken = self.taken_wh.get(id(tx), (tx, 0.0))[1] + outlet.register_wh - before
+            self.taken_wh[id(tx)] = (tx, taken)
+            if id(tx) in self.frozen:
+                outlet.register_wh = before
+
+    # -- the line's life -------------------------------------------------------------------------------------------
+    def connect(self) -> None:
+        if self.socket is not None:
             return
-        known, lived = self._ours("connect", stations.find, self.cp_id)
-        if lived and known is not None:
-            how = {"process": "sim", "channel": "", "remote_address": "192.0.2.1", "subprotocol": "ocpp1.6"}
-            opened, lived = self._ours("connect", lambda: dispatch.opened(known, **how))
-            if lived and opened is not None:
-                self.context = opened[0]
-                self.generation += 1
-                self.clockwork.tell(f"{self.cp_id} connects, epoch {self.context.epoch}")
-                if self.half_open:
-                    self.clockwork.reach("takeover", self.cp_id)
-                self.box.opened(self.clockwork.now())
-                self._flush()
-                return
-        self.clockwork.after(self.dice.uniform(2, 10), self._connect)
+        if self.box.away_until is not None and self.clockwork.now() < self.box.away_until:
+            self.clockwork.after(5.0, self.connect)
+            return
+        up = [gateway for gateway in self.gateways if gateway.up]
+        socket = self.dice.choice(up).admit(self) if up else None
+        if socket is None:
+            self.clockwork.after(self.dice.uniform(2, 15), self.connect)
+            return
+        self.socket = socket
+        self.clockwork.tell(f"{self.cp_id} connects to {socket.gateway.address}, epoch {socket.context.epoch}")
+        older = [one for gateway in self.gateways for one in gateway.all if one.line is self and one is not socket]
+        if older and any(outlet.transaction for outlet in self.box.outlets):
+            self.clockwork.reach("takeover_while_charging", self.cp_id)
+        self.box.opened(self.clockwork.now())
+        self.flush()
 
-    def _end(self, how: str, *, told: bool) -> None:
-        """The line is gone. `told`: our side hears of it now; else it believes in the socket for a while."""
-        context, self.context = self.context, None
+    def drop(self, how: str, *, told: bool | None = None) -> None:
+        """The charger's end is gone. Our side hears of it now, or believes in its socket for a while."""
+        socket, self.socket = self.socket, None
+        if socket is None:
+            return
         self.box.closed(self.clockwork.now())
         self.clockwork.tell(f"{self.cp_id} line ends: {how}")
-        if context is not None and told:
-            self._ours("close", dispatch.closed, context, 1006, how)
-        elif context is not None:
-            self.half_open.append(context)
-            self.clockwork.after(self.dice.uniform(30, 150), lambda: self._noticed(context))
-        away_s = self.dice.uniform(120, 1500) if self.faults.strikes("away_long", self.dice) else self.dice.uniform(2, 40)
-        if self.box.away_until is not None:
-            away_s = max(1.0, (self.box.away_until - self.clockwork.now()).total_seconds())
-        self.clockwork.after(away_s, self._connect)
+        socket.theirs = False
+        dead = self.faults.strikes("line_dead", self.dice) if told is None else not told
+        if dead:
+            self.clockwork.after(self.dice.uniform(30, 150), lambda: socket.close("silent"))
+        else:
+            socket.close(how)
+        self.clockwork.after(self._away_s(), self.connect)
 
-    def _noticed(self, context: Context) -> None:
-        if context in self.half_open:
-            self.half_open.remove(context)
-            self._ours("close", dispatch.closed, context, None, "silent")
-
-    def _process_died(self) -> None:
-        """Our process is gone: nobody says goodbye, chargers find their line ended."""
-        self.half_open.clear()
-        if self.context is not None:
-            self.context = None
+    def lost(self, socket: Socket, why: str) -> None:
+        """Our side has ended the line."""
+        if self.socket is socket:
+            self.socket = None
             self.box.closed(self.clockwork.now())
-            self.clockwork.after(self.dice.uniform(1, 20), self._connect)
+            self.clockwork.tell(f"{self.cp_id} line is ended: {why}")
+            self.clockwork.after(self.dice.uniform(1, 20), self.connect)
 
-    # -- time --------------------------------------------------------------------------------------------------
+    def _away_s(self) -> float:
+        if self.flaps:
+            self.flaps -= 1
+            self.clockwork.after(self.dice.uniform(16, 30), lambda: self.drop("flaps", told=True))
+            return self.dice.uniform(3, 8)
+        if self.faults.strikes("flapping", self.dice):
+            self.clockwork.reach("flaps", self.cp_id)
+            self.flaps = self.dice.randint(3, 5)
+        if self.faults.strikes("away_hours", self.dice):
+            self.clockwork.reach("away_hours", self.cp_id)
+            return self.dice.uniform(3700, 5400)
+        if self.faults.strikes("away_minutes", self.dice):
+            self.clockwork.reach("away_minutes", self.cp_id)
+            return self.dice.uniform(120, 1500)
+        return self.dice.uniform(2, 40)
+
+    # -- time ------------------------------------------------------------------------------------------------------
+    @property
+    def resting(self) -> bool:
+        """Nothing runs, nothing is to be said, nobody is to come or to go, and the line is there."""
+        quiet = all(not (one.transaction or one.waiting or one.arrives_at or one.car) for one in self.box.outlets)
+        return quiet and self.socket is not None and self.box.mailbox.idle() and not self.box.away_until and not self.mute
+
     def _tick(self) -> None:
-        running = [(outlet, outlet.transaction) for outlet in self.box.outlets if outlet.transaction is not None]
-        self.box.tick(self.clockwork.now())
-        for outlet, tx in running:
-            # A tick may end a transaction, and begin the next one from where that ended.
-            end_wh = outlet.meter_wh if outlet.transaction in (tx, None) else outlet.transaction.meter_start_wh
-            self.delivered_wh[id(tx)] = (tx, end_wh - tx.meter_start_wh)
-        if self.box.away_until is not None and self.context is not None:
-            self._end("the charger is away", told=self.dice.random() < 0.5)
-        self._flush()
-        self.clockwork.after(TICK_S, self._tick)
+        self.tick()
+        busy = any(one.transaction or one.waiting or one.car for one in self.box.outlets) or not self.box.mailbox.idle()
+        self.clockwork.after(TICK_S if busy else IDLE_TICK_S if self.faults.on else CALM_TICK_S, self._tick)
 
-    def _flush(self) -> None:
-        if self.context is None:
+    def tick(self) -> None:
+        self.box.tick(self.clockwork.now() + timedelta(seconds=self.skew_s))
+        self.box.notes.clear()
+        if self.box.away_until is not None and self.socket is not None:
+            self.drop("the charger is away")
+        self.flush()
+
+    def hear(self, socket: Socket, text: str) -> None:
+        """A frame of ours reaches the charger, if it still holds that socket."""
+        if self.socket is not socket:
+            return
+        if text.startswith("[3"):
+            uid = json.loads(text)[1]
+            if (action := self.facts.pop(uid, None)) is not None:
+                self.acknowledged.append((action, uid))
+                if uid in self.stopped_at and self.clockwork.now_s - self.stopped_at[uid] > 3600:
+                    self.clockwork.reach("stop_after_an_hour", self.cp_id)
+        self.box.heard(text, self.clockwork.now() + timedelta(seconds=self.skew_s))
+        self.flush()
+
+    def flush(self) -> None:
+        """What the charger has to say goes out, or is lost with its line."""
+        if self.socket is None:
             return
         for text in self.box.take():
+            if self.socket is None:
+                return  # said into a line that has just died
+            if self.mute and '"Heartbeat"' not in text and '"BootNotification"' not in text:
+                continue
+            action = self._noted(text)
+            if action == "StartTransaction" and self.faults.strikes("away_at_start", self.dice):
+                self.clockwork.reach("away_at_start", self.cp_id)
+                self.box.away_until = self.clockwork.now() + timedelta(seconds=self.dice.uniform(200, 700))
+                self.drop("as a start is said")
+                return
             if self.faults.strikes("frame_lost", self.dice):
-                self.clockwork.reach("frame_lost", self.cp_id)
-                self._end("before a frame", told=not self.faults.strikes("line_dead", self.dice))
+                self.clockwork.reach("frame_lost", f"{self.cp_id} {action}")
+                self.drop("before a frame")
                 return
-            generation = self.generation
             for _ in range(2 if self.faults.strikes("frame_twice", self.dice) else 1):
-                wait_s = self.dice.uniform(*LATENCY_S)
-                self.clockwork.after(wait_s, lambda text=text, generation=generation: self._arrive(text, generation))
+                self.socket.carry(text)
 
-    # -- our side ----------------------------------------------------------------------------------------------
-    def _arrive(self, text: str, generation: int, held_s: float = 0.0) -> None:
-        if self.context is None or generation != self.generation:
-            return
-        context = self.context
-        frame = json.loads(text)
-        name = frame[2] if frame[0] == 2 else "answer"
+    def _noted(self, text: str) -> str:
+        """The action, if it is a fact; remembered until it is acknowledged."""
+        if not text.startswith("[2,"):
+            return ""
         try:
-            reply, lived = self.process.run(f"{self.cp_id} {name}", dispatch.answer, text.encode(), context)
-        except (OperationalError, InterfaceError):
-            if held_s < HOLD_S:
-                self.clockwork.after(1.0, lambda: self._arrive(text, generation, held_s + 1.0))
-            else:
-                self._end("the database is away", told=True)
+            _, uid, action, payload = json.loads(text)
+        except ValueError:
+            return ""
+        if action in FACTS:
+            self.facts[uid] = action
+        if action == "StopTransaction" and not self.strange & {"unset_clock", "local_time"} and not self.skew_s:
+            self.stopped_at[uid] = (read(payload["timestamp"]) - self.clockwork.now()).total_seconds() + self.clockwork.now_s
+        return str(action)
+
+    # -- what goes wrong by itself -----------------------------------------------------------------------------------
+    def _minute(self) -> None:
+        self.clockwork.after(MINUTE_S, self._minute)
+        strikes = partial(self.faults.strikes, dice=self.dice)
+        if not self.faults.on:
+            self.mute = False
+        for outlet in self.box.outlets:
+            if outlet.transaction is not None:
+                self._meter(outlet, outlet.transaction)
+        running = [outlet for outlet in self.box.outlets if outlet.transaction]
+        if strikes("mute") and running:
+            self.clockwork.reach("mute", self.cp_id)
+            self.mute = True
+        if strikes("faulted") and running:
+            self.clockwork.reach("faulted", self.cp_id)
+            outlet = self.dice.choice(running)
+            self._trouble(outlet.number, "GroundFailure")
+            self.clockwork.after(self.dice.uniform(30, 240), lambda: self._trouble(outlet.number, "NoError"))
+        if strikes("clock_wrong"):
+            self.clockwork.reach("clock_wrong", self.cp_id)
+            self.skew_s = self.dice.choice((-3600.0, 3600.0, 0.0))
+            self.box._ticked_at = None  # the meter does not run while the clock is set
+        if strikes("foreign_stop"):
+            self._speak_of_others()
+        if strikes("connects_twice") and self.socket is not None:
+            self.clockwork.reach("connects_twice", self.cp_id)
+            self.drop("it connects again", told=False)
+            self.clockwork.after(0.1, self.connect)
+
+    def _trouble(self, number: int, code: str) -> None:
+        self.box.trouble(number, code, self.clockwork.now())
+        self.flush()
+
+    def _meter(self, outlet: Outlet, tx: Transaction) -> None:
+        for name in self.faults.any_of(METER_FAULTS, self.dice):
+            self.clockwork.reach(name, f"{self.cp_id} {outlet.number}")
+            self.meter_wrong.add(id(tx))
+            match name:
+                case "meter_reset":
+                    outlet.register_wh = 0.0
+                case "meter_back":
+                    outlet.register_wh = max(0.0, outlet.register_wh - self.dice.uniform(100, 20_000))
+                case "meter_jump":
+                    outlet.register_wh += 10_000_000
+                case "meter_frozen":
+                    self.frozen.add(id(tx))
+
+    def _speak_of_others(self) -> None:
+        """A stop and a reading of another charger's transaction: its reason is no other stop's in this world."""
+        theirs = [one.transaction.id for line in self.others() for one in line.box.outlets if one.transaction and one.transaction.id]
+        if not theirs or self.socket is None:
             return
-        if not lived:
-            return
-        effects = list(context.effects)
-        if reply is not None:
-            self.clockwork.tell(f"{self.cp_id} {name} -> {reply.text[:160]}")
-            if reply.kept:
-                self._ours("log", message_writer.sent, [(context, reply, self.clockwork.now())])
-            if self.faults.strikes("answer_lost", self.dice):
-                self.clockwork.reach("answer_lost", f"{self.cp_id} {name}")
-                self._end("before an answer", told=True)
-                return
-            self.clockwork.after(self.dice.uniform(*LATENCY_S), lambda: self._hear(reply.text, generation))
-        for effect in effects:
-            match effect:
-                case StopPlanned(session_id=session_id, at=at):
-                    self._plan_stop(session_id, at)
-                case MaySend():
-                    self._send()
-                case Held():
-                    self._ours("held", dispatch.settle_held, context)
-                case HangUp(reason=reason):
-                    self._end(reason, told=True)
-                    return
-
-    def _hear(self, text: str, generation: int) -> None:
-        if self.context is None or generation != self.generation:
-            return
-        self.box.heard(text, self.clockwork.now())
-        self._flush()
-
-    def _plan_stop(self, session_id: int, at: Any) -> None:
-        number = self.stops[session_id] = self.stops.get(session_id, 0) + 1
-        if at is not None:
-            wait_s = (at - self.clockwork.now()).total_seconds()
-            if wait_s < 3600:
-                self.clockwork.after(wait_s + 0.02, lambda: self._stop(session_id, number))
-
-    def _stop(self, session_id: int, number: int) -> None:
-        if self.stops.get(session_id) == number and self.context is not None:
-            self._ours("limit timer", sessions.stop_if_due, session_id, self.clockwork.now())
-            self._send()
-
-    def _poll(self) -> None:
-        if self.context is not None:
-            found, _ = self._ours("poll", commands.waiting, [self.context.charge_point_pk], self.clockwork.now())
-            if found:
-                self._send()
-        self.clockwork.after(POLL_S, self._poll)
-
-    def _send(self) -> None:
-        if self.context is None or not self.context.may_send(self.clockwork.now()):
-            return
-        context, generation = self.context, self.generation
-        command, lived = self._ours("send", dispatch.next_command, context)
-        if lived and command is not None and self.context is context:
-            self.clockwork.tell(f"{self.cp_id} <- {command.text[:160]}")
-            self._ours("log", message_writer.sent, [(context, command, self.clockwork.now())])
-            self.clockwork.after(self.dice.uniform(*LATENCY_S), lambda: self._hear(command.text, generation))
-
-    def _ours(self, what: str, deed: Any, *given: Any) -> tuple[Any, bool]:
-        """A deed of our process that nobody waits for: an error of the database is as good as nothing done."""
-        try:
-            return self.process.run(f"{self.cp_id} {what}", deed, *given)
-        except (OperationalError, InterfaceError):
-            return None, False
+        self.clockwork.reach("foreign_stop", self.cp_id)
+        now = stamp(self.clockwork.now())
+        number = self.dice.choice(theirs)
+        uid = f"foreign{self.dice.getrandbits(60):x}"
+        stop = {"transactionId": number, "meterStop": 99_999_999, "timestamp": now, "reason": "EmergencyStop"}
+        sampled = [{"value": "11", "measurand": "Power.Active.Import", "unit": "W"}]
+        read_ = {"connectorId": 1, "transactionId": number, "meterValue": [{"timestamp": now, "sampledValue": sampled}]}
+        self.socket.carry(json.dumps([2, uid + "m", "MeterValues", read_]))
+        self.socket.carry(json.dumps([2, uid + "s", "StopTransaction", stop]))

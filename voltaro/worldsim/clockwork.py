@@ -11,11 +11,15 @@ BEGIN = datetime(2026, 3, 2, 4, 30, tzinfo=UTC)
 
 
 class Clockwork:
-    """`at(seconds, deed)` plans, `run_until` lives. `dice(name)` are independent: one more throw here changes nothing there."""
+    """`after(seconds, deed)` plans, `run_until` lives. `dice(name)` are independent: one more throw here changes nothing there.
+
+    `run_until` may be called by a deed: a process of ours that waits for an answer, while the rest of the world goes on.
+    """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.now_s = 0.0
+        self.end_s = float("inf")  # nothing happens after this (`replay --until`)
         self.reached: Counter[str] = Counter()  # interesting states and faults, by name
         self.trace: list[str] = []
         self._hash = hashlib.sha256()
@@ -36,11 +40,17 @@ class Clockwork:
         heapq.heappush(self._heap, (self.now_s + max(0.0, seconds), self._count, deed))
 
     def run_until(self, end_s: float) -> None:
+        end_s = min(end_s, self.end_s)
         while self._heap and self._heap[0][0] <= end_s:
             at_s, _, deed = heapq.heappop(self._heap)
             self.now_s = max(self.now_s, at_s)
             deed()
         self.now_s = max(self.now_s, end_s)
+
+    def leap(self, seconds: float) -> None:
+        """So much time passes, and nobody does anything: what was planned is as far away as before."""
+        self.now_s += seconds
+        self._heap = [(at_s + seconds, number, deed) for at_s, number, deed in self._heap]
 
     def tell(self, what: str) -> None:
         """One line of the trace. It must be the same whenever the seed is lived again."""

@@ -16,6 +16,7 @@ def over(deed: Callable[..., Any], given: Iterable[Any], jobs: int = 1) -> Itera
 
     Call `arena.enter()` first. Stopping to ask stops the work.
     """
+    arena.prepare()
     if jobs <= 1:
         with arena.database():
             yield from map(deed, given)

@@ -14,6 +14,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def handle(options: dict[str, Any], say: Callable[[str], None]) -> int:
     arena.enter()
+    arena.prepare()
     with arena.database():
         verdict = Simulation(options["seed"]).live()
     say("\n".join([*verdict.trace, *(f"BROKEN {one}" for one in verdict.broken)]))

@@ -15,6 +15,7 @@ def arguments(parser: ArgumentParser) -> None:
 
 def handle(options: dict[str, Any], say: Callable[[str], None]) -> int:
     arena.enter()
+    arena.prepare()
     with arena.database():
         found = Simulation(options["seed"]).live()
         if not found.broken:

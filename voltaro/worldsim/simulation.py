@@ -3,33 +3,53 @@
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
 from unittest import mock
 
 from django.core.management.color import no_style
-from django.db import InterfaceError, OperationalError, connection
+from django.db import connection
+from django.test import override_settings
 
 from accounts.models import Company
 from billing import qr, tariffs
-from billing.sandbox import PayRefused
 from csms import stations
-from csms.models import Connector
-from voltaro.celery import BATCH, WORKERS
-from voltaro.worldsim import auditor
+from csms.models import ChargePoint, Connector
+from franchise import franchisees
+from franchise.models import Contract, Franchisee, LinkedAccount
+from voltaro.worldsim import auditor, coverage
+from voltaro.worldsim.auditor import Auditor
 from voltaro.worldsim.chargers import Line
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.faults import Faults
+from voltaro.worldsim.gateways import Gateway
+from voltaro.worldsim.people import People
 from voltaro.worldsim.process import Process
-from voltaro.worldsim.razorpay import Razorpay
+from voltaro.worldsim.razorpay import SETTINGS, Razorpay
+from voltaro.worldsim.workers import Workers
 
 # Cars come for so long; then the faults end, and the world has so long to come to rest.
-BUSY_S, CALM_S = 45 * 60, 6 * 3600
-# Beats that come oftener find little more, and take the time of many worlds.
-LEAST_BEAT_S = 20
-LEASE_S = 15.0
-# Not part of a day's life, and slow.
-LEFT_OUT = {"reconcile", "retention.frames", "retention.readings", "qr.poll"}
-KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission", "csms_quirkprofile"}
-SIZES = [[("ccs2", 60_000)], [("ccs2", 30_000), ("ccs2", 30_000)], [("type2", 22_000)], [("socket", 3_300)]]
+BUSY_S, CALM_S = 40 * 60, 36 * 3600
+LOOK_EVERY_S, STEP_S, LONGEST_JUMP_S = 600.0, 60.0, 1800.0
+CALM_RIDERS = 3
+TIDY_EVERY_S = 600.0
+KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
+SIZES = [
+    [("ccs2", 60_000)],
+    [("ccs2", 30_000), ("ccs2", 30_000)],
+    [("type2", 22_000)],
+    [("type2", 7_400), ("type2", 7_400)],
+    [("socket", 3_300)],
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How large a world is. None: as its seed says."""
+
+    chargers: int | None = None
+    riders: int | None = None  # at most
+    busy_s: float = BUSY_S
 
 
 @dataclass
@@ -42,142 +62,187 @@ class Verdict:
     reached: Counter[str] = field(default_factory=Counter)
     digest: str = ""
     trace: list[str] = field(default_factory=list)
+    struck: list[tuple[str, int]] = field(default_factory=list)
 
 
 class Simulation:
-    """Two to three chargers, their riders, Razorpay, our workers. `only`: these faults and no others."""
+    """Some chargers, their riders, Razorpay, our processes. `only`: these faults and no others."""
 
-    def __init__(self, seed: int, only: frozenset[str] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        only: frozenset[str] | None = None,
+        *,
+        plan: Plan = Plan(),
+        without: frozenset[tuple[str, int]] = frozenset(),
+        tape: frozenset[tuple[str, int]] | None = None,
+        until_s: float | None = None,
+    ) -> None:
+        self.plan = plan
         self.clockwork = Clockwork(seed)
-        self.faults = Faults(self.clockwork.dice("faults"), only)
-        self.dice = self.clockwork.dice("people")
-        self.process = Process(self.clockwork, self.faults, self._ring)
-        self.razorpay = Razorpay(self.clockwork, self.faults)
-        self.razorpay.process = self.process
+        if until_s is not None:
+            self.clockwork.end_s = until_s
+        self.faults = Faults(self.clockwork.dice("faults"), only, without, tape)
+        self.dice = self.clockwork.dice("world")
+        self.process = Process(self.clockwork, self.faults)
+        self.gateways = [Gateway(name, self.clockwork, self.faults, self.process) for name in ("gate-1", "gate-2")]
         self.lines: list[Line] = []
-        self.bells = self.clockwork.dice("bells")
-        self.paid = 0
 
     def live(self) -> Verdict:
         verdict = Verdict(self.clockwork.seed)
-        _empty()
         with ExitStack() as stack:
+            stack.enter_context(override_settings(**SETTINGS))
+            empty()
+            self.razorpay = Razorpay(self.clockwork, self.faults, self.process)
             stack.callback(self.razorpay.stop)
             for name, stand_in in self.razorpay.installed().items():
                 stack.enter_context(mock.patch(name, stand_in))
             stack.enter_context(self.process.world())
             self._set_up()
-            self.clockwork.run_until(BUSY_S)
-            verdict.broken += auditor.safety(self.razorpay.sandbox, self.lines)
-            self.faults.on = False
-            self.clockwork.tell("calm")
-            for _ in range(12):
-                self.clockwork.run_until(self.clockwork.now_s + CALM_S / 12)
-                if not auditor.liveness(self.razorpay.sandbox):
-                    break
-            verdict.broken += [*auditor.safety(self.razorpay.sandbox, self.lines), *auditor.liveness(self.razorpay.sandbox)]
+            auditing = Auditor(self.razorpay, self.lines, self.people, self.process)
+            self._live(auditing, verdict)
+            coverage.count(self.clockwork)
             self._count(verdict)
         return verdict
 
+    def _live(self, auditing: Auditor, verdict: Verdict) -> None:
+        """Faults first: what may never be is looked for now and then, and at the end. Then calm: everything must come to its end."""
+        while self.clockwork.now_s < self.plan.busy_s and not verdict.broken:
+            self.clockwork.run_until(min(self.clockwork.now_s + LOOK_EVERY_S, self.plan.busy_s))
+            verdict.broken += auditing.safety()
+            if self.clockwork.now_s >= self.clockwork.end_s:
+                return
+        if verdict.broken:
+            return
+        self._grow_calm()
+        asked_s = self.clockwork.now_s
+        while self.clockwork.now_s < asked_s + CALM_S:
+            self._step()
+            if self.clockwork.now_s >= self.clockwork.end_s:
+                return
+            if self._rested() and not auditing.liveness():
+                break
+        verdict.broken += [*auditing.safety(), *auditing.liveness(), *auditing.end()]
+
+    def _grow_calm(self) -> None:
+        self.faults.on = False
+        self.process.database_away_until_s = self.process.redis_away_until_s = self.workers.away_until_s = -1.0
+        self.clockwork.tell("calm")
+        for line in self.lines:
+            line.flaps = 0
+        self._tidy_s, self._jump_s = self.clockwork.now_s + TIDY_EVERY_S, STEP_S
+        self._calm_riders = CALM_RIDERS
+
+    def _step(self) -> None:
+        """A minute of the calm: as it is while something is going on; in leaps, ever longer ones, when only time must pass."""
+        if self._rested():
+            self._jump_s = min(self._jump_s * 1.5, LONGEST_JUMP_S)
+            self.clockwork.leap(self._jump_s)
+            for gateway in self.gateways:
+                gateway.renew()
+        else:
+            self._jump_s = STEP_S
+            self.clockwork.run_until(self.clockwork.now_s + STEP_S)
+        self.razorpay.work()
+        self.workers.beat()
+        if self.clockwork.now_s >= self._tidy_s:
+            self._tidy_s = self.clockwork.now_s + TIDY_EVERY_S
+            self.razorpay.finish()
+            self.people.tidy_up()
+            if self._calm_riders and all(line.socket for line in self.lines):
+                self._calm_riders -= 1
+                self.people.ride()
+
+    def _rested(self) -> bool:
+        return self._calm_riders == 0 and all(line.resting for line in self.lines)
+
     # -- the world's beginning -----------------------------------------------------------------------------------
     def _set_up(self) -> None:
-        company = Company.objects.create(name="Voltaro Networks", state="Karnataka")
+        network = Company.objects.create(name="Voltaro Networks", state="Karnataka")
+        for name, borne in (("Kaveri", "platform"), ("Ganga", "franchisee")):
+            company = Company.objects.create(name=name, parent=network, state="Karnataka")
+            row = Franchisee.objects.create(company=company, contact_name=name, email=f"{name.lower()}@example.in")
+            Contract.objects.create(franchisee=row, share_bp=7000, tds_bp=10, fee_borne_by=borne)
+            LinkedAccount.objects.create(franchisee=row, razorpay_id=f"acc_{name}000000000"[:18], status="activated")
         tariffs.add("Standard", {}, {"rate_paise_per_kwh": 1525, "gst_bp": 1800, "igst": False, "platform_fee_bp": 0})
-        for number in range(self.dice.choice((2, 3))):
-            plugs, cp_id = self.dice.choice(SIZES), f"SIM-{number + 1}"
-            stations.add_charge_point(
-                cp_id, company=company, connectors=len(plugs), type=plugs[0][0], max_power_w=plugs[0][1], no_auth=True
-            )
-            for connector in Connector.objects.filter(charge_point=cp_id).order_by("connector_id"):
-                on, self.faults.on = self.faults.on, False
-                qr.ensure_qr(connector)
-                self.faults.on = on
-            self.lines.append(Line(cp_id, plugs, self.clockwork, self.faults, self.process))
-        for name in sorted(set(WORKERS) - LEFT_OUT):
-            self.clockwork.after(self.bells.uniform(0, WORKERS[name].every_s), lambda name=name: self._beat(name))
+        self.faults.on = False
+        self.people = People(self.clockwork, self.faults, self.process, self.razorpay, self.lines)
+        number = self.plan.chargers or self.dice.choice((5, 6, 7))
+        made = [(f"SIM-{place + 1}", self.dice.choice(SIZES)) for place in range(number)]
+        for cp_id, plugs in made:
+            self._charger(cp_id, plugs, network)
+        self.faults.on = True
+        for cp_id, plugs in made:
+            line = Line(cp_id, plugs, self.clockwork, self.faults, self.gateways)
+            line.others = lambda me=line: [one for one in self.lines if one is not me]
+            self.lines.append(line)
+        self.workers = Workers(self.clockwork, self.faults, self.process, self._poll)
+        self.process.wake = self._wake
+        self.process.heard = coverage.Listener(self.clockwork, self.process).heard
+        outlets = sum(len(plugs) for _, plugs in made)
+        self.people.begin(every_s=240 / outlets, until_s=self.plan.busy_s - 120, at_most=self.plan.riders)
         self.clockwork.after(1.0, self._psp_works)
-        self.clockwork.after(LEASE_S, self._leases)
-        self.clockwork.after(self.dice.uniform(60, 180), self._rider)
+        self.clockwork.after(60.0, self._minute)
 
-    # -- riders ------------------------------------------------------------------------------------------------
-    def _rider(self) -> None:
-        if self.clockwork.now_s > BUSY_S - 300:
+    def _charger(self, cp_id: str, plugs: list[tuple[str, int]], network: Company) -> None:
+        row, _, _ = stations.add_charge_point(
+            cp_id, company=network, connectors=len(plugs), type=plugs[0][0], max_power_w=plugs[0][1], no_auth=True
+        )
+        if (owner := self.dice.choice(("Kaveri", "Ganga", ""))) != "":
+            franchisees.assign(row, Franchisee.objects.get(company__name=owner))
+        if self.dice.random() < 0.5:
+            ChargePoint.objects.filter(pk=row.pk).update(quirk_settings={"post_boot_state": True, "session_limit": True})
+        for connector in Connector.objects.filter(charge_point=cp_id).order_by("connector_id"):
+            self.people.stickers[cp_id, connector.connector_id] = [qr.ensure_qr(connector).razorpay_id]
+
+    # -- what passes between our processes, and what takes them all ------------------------------------------------
+    def _wake(self, channel: str, message: dict[str, Any]) -> None:
+        if self.process.redis_away or self.faults.strikes("wake_lost", self.dice):
             return
-        places = list(Connector.objects.order_by("charge_point", "connector_id"))
-        free = [one for one in places if one.status in ("Available", "Preparing", "Unknown")]
-        connector = self.dice.choice(free if free and self.dice.random() < 0.8 else places)
-        code = connector.qr_codes.filter(status="active").first()
-        # Worth so many minutes at this connector's power, at the tariff with its tax.
-        minutes = self.dice.uniform(1, 8)
-        paise = max(200, round(connector.max_power_w * minutes / 60_000 * 1_800))
-        for _ in range(2 if self.faults.strikes("pays_twice", self.dice) else 1):
-            try:
-                number = self.razorpay.sandbox.pay(code.razorpay_id, paise, vpa=f"rider{self.paid}@okbank")
-            except PayRefused as why:
-                self.clockwork.tell(f"could not pay: {why}")
-                continue
-            self.paid += 1
-            self.clockwork.tell(f"paid {number} at {connector}")
-        self.clockwork.after(self.dice.uniform(30, 240), self._rider)
+        for gateway in self.gateways:
+            if gateway.address == channel:
+                self.clockwork.after(self.dice.uniform(0.01, 0.2), partial(gateway.hear, message))
+                return
+
+    def _poll(self) -> None:
+        for gateway in self.gateways:
+            gateway.poll()
 
     def _psp_works(self) -> None:
         self.razorpay.work()
-        self.clockwork.after(1.0 if self.faults.on else 5.0, self._psp_works)
+        self.clockwork.after(2.0 if self.faults.on else 5.0, self._psp_works)
 
-    def _leases(self) -> None:
-        """The process lives, and holds these lines (those too that have died without a word)."""
-        held = [context.charge_point_pk for line in self.lines for context in (line.context, *line.half_open) if context is not None]
-        try:
-            self.process.run("leases", stations.renew_leases, "sim", self.clockwork.now(), held)
-        except (OperationalError, InterfaceError):
-            self.clockwork.tell("leases were not renewed")
-        self.clockwork.after(LEASE_S, self._leases)
-
-    # -- our workers ---------------------------------------------------------------------------------------------
-    def _beat(self, name: str) -> None:
-        self._work(name)
-        late_s = 60.0 if self.faults.strikes("worker_late", self.bells) else 0.0
-        every_s = max(WORKERS[name].every_s, LEAST_BEAT_S)
-        self.clockwork.after(every_s + late_s, lambda: self._beat(name))
-
-    def _ring(self, bell: str) -> None:
-        if self.faults.strikes("bell_lost", self.bells):
-            return
-        for _ in range(2 if self.faults.strikes("bell_twice", self.bells) else 1):
-            for name in sorted(WORKERS):
-                if bell in WORKERS[name].bells and name not in LEFT_OUT:
-                    self.clockwork.after(self.bells.uniform(0.05, 2.0), lambda name=name: self._work(name))
-
-    def _work(self, name: str) -> None:
-        try:
-            done, lived = self.process.run(f"worker {name}", WORKERS[name].function("work"), self.clockwork.now(), BATCH)
-        except (OperationalError, InterfaceError):
-            return
-        if lived and done:
-            self.clockwork.tell(f"worker {name}: {done}")
+    def _minute(self) -> None:
+        self.clockwork.after(60.0, self._minute)
+        now_s, dice = self.clockwork.now_s, self.dice
+        if self.faults.strikes("database_away", dice):
+            self.clockwork.reach("database_away")
+            self.process.database_away_until_s = now_s + dice.choice((2, 10, 35, 120, 600)) * dice.uniform(0.5, 1)
+        if self.faults.strikes("redis_away", dice):
+            self.clockwork.reach("redis_away")
+            self.process.redis_away_until_s = now_s + dice.uniform(60, 600)
+        if self.faults.strikes("workers_away", dice):
+            self.clockwork.reach("workers_away")
+            self.workers.away_until_s = now_s + dice.uniform(300, 1500)
+        if self.faults.strikes("storm", dice):
+            self.clockwork.reach("storm")
+            for line in self.lines:
+                line.drop("the mobile network is gone", told=False)
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def _count(self, verdict: Verdict) -> None:
-        clockwork = self.clockwork
-        ends = auditor.rows("SELECT stop_reason, flags, resume_count, energy_wh FROM csms_chargingsession ORDER BY id")
-        for end in ends:
-            clockwork.reach(f"end {end['stop_reason']}")
-            for flag in sorted(end["flags"]):
-                clockwork.reach(f"flag {flag}")
-            if end["resume_count"]:
-                clockwork.reach("resumed")
-        for refund in auditor.rows("SELECT reason, state FROM billing_refund ORDER BY id"):
-            clockwork.reach(f"refund {refund['reason']} {refund['state']}")
-        verdict.sessions, verdict.payments, verdict.faults = len(ends), self.paid, self.faults.struck
-        verdict.reached, verdict.digest, verdict.trace = clockwork.reached, clockwork.digest, clockwork.trace
+        [[verdict.sessions]] = auditor.values("SELECT count(*) FROM csms_chargingsession")
+        verdict.payments, verdict.faults = len(self.people.paid), len(self.faults.struck)
+        verdict.reached, verdict.digest, verdict.trace = self.clockwork.reached, self.clockwork.digest, self.clockwork.trace
+        verdict.struck = list(self.faults.struck)
         verdict.broken = list(dict.fromkeys(verdict.broken))
 
 
-def _empty() -> None:
-    """The tables of a world that is over. Never a database with anything else in it (the command sees to that)."""
+def empty() -> None:
+    """The tables of a world that is over. Never a database with anything else in it (voltaro/worldsim/arena.py sees to that)."""
     tables = [name for name in connection.introspection.table_names() if name not in KEPT_TABLES]
     with connection.cursor() as cursor:
-        cursor.execute("SET voltaro.allow_truncate = on")
+        cursor.execute("SET voltaro.allow_truncate = on; SET synchronous_commit = off")
         for sql in connection.ops.sql_flush(no_style(), tables, reset_sequences=True, allow_cascade=True):
             cursor.execute(sql)
         cursor.execute("ALTER SEQUENCE csms_transaction_id RESTART; ALTER SEQUENCE csms_request_id RESTART")
