@@ -12,7 +12,7 @@ from django.db.models import Q, QuerySet
 
 from billing.models import QRPayment, Refund, Tariff
 from billing.rules.tariff import price
-from csms import availability, reservations
+from csms import availability, doubts, reservations
 from csms.models import ChargingSession, Connector, SessionState
 
 # A bill stays on the charger's page until somebody else pays there, an hour at most. After that: /my-charges.
@@ -37,7 +37,11 @@ REASONS = {
 
 @dataclass
 class Story:
-    """One payment as its payer may see it. `phase`: starting, charging, paused, billing, finished, returned, held (for a person)."""
+    """One payment as its payer may see it.
+
+    `phase`: starting, charging, paused, billing, checked (its energy is looked at before it is billed), finished, returned, held (the
+    payment waits for a person).
+    """
 
     phase: str
     payment: QRPayment
@@ -143,7 +147,9 @@ def part_pct(part: int, whole: int) -> int:
 
 
 def _with_everything(payments: QuerySet[QRPayment]) -> QuerySet[QRPayment]:
-    return payments.select_related("session", "permit", "bill", "connector__charge_point__station").prefetch_related("bill__lines")
+    return payments.select_related("session", "permit", "bill__correction", "connector__charge_point__station").prefetch_related(
+        "bill__lines"
+    )
 
 
 def _main(payments: list[QRPayment], running: ChargingSession | None, now: datetime) -> QRPayment | None:
@@ -177,7 +183,7 @@ def _story(payment: QRPayment, refunds: list[Refund], running: ChargingSession |
         story.phase, story.lines = "finished", list(story.bill.lines.all())
         story.used, story.rest = story.bill.total, story.bill.refund_due
     elif session is not None:
-        story.phase = "billing" if not session.live else "paused" if session.state == SessionState.SUSPENDED else "charging"
+        story.phase = _ended(session) if not session.live else "paused" if session.state == SessionState.SUSPENDED else "charging"
         story.used = used_so_far(payment, session)
         story.rest = payment.amount_paid - story.used
     elif payment.review:
@@ -186,6 +192,10 @@ def _story(payment: QRPayment, refunds: list[Refund], running: ChargingSession |
         story.phase, story.rest = "returned", payment.amount_paid
     story.used_pct = part_pct(story.used, payment.amount_paid)
     return story
+
+
+def _ended(session: ChargingSession) -> str:
+    return "checked" if doubts.HELD in session.flags else "billing"
 
 
 def _mode(connector: Connector, running: ChargingSession | None, story: Story | None, now: datetime, *, reserved: bool) -> str:

@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from accounts.roles import Role, roles_of, sees_everything
 from csms.models import ChargePoint, ChargingSession
 from franchise import gates
-from franchise.models import CommissionLedgerEntry, Franchisee, Payout
+from franchise.models import CommissionLedgerEntry, Franchisee, Payout, ShareCorrection
 from franchise.rules.gate import REASONS
 
 
@@ -61,6 +61,9 @@ class Mine:
 
     def entries(self) -> QuerySet[CommissionLedgerEntry]:
         return CommissionLedgerEntry.objects.visible_to(self.user).filter(franchisee__in=[f.pk for f in self.franchisees])
+
+    def corrections(self) -> QuerySet[ShareCorrection]:
+        return ShareCorrection.objects.visible_to(self.user).filter(franchisee__in=[f.pk for f in self.franchisees])
 
     def payouts(self) -> QuerySet[Payout]:
         return Payout.objects.visible_to(self.user).filter(franchisee__in=[f.pk for f in self.franchisees])

@@ -39,7 +39,7 @@ async def _stream(entries: QuerySet[CommissionLedgerEntry], closed_gates: dict[i
 def _read(entries: QuerySet[CommissionLedgerEntry], last: CommissionLedgerEntry | None) -> list[CommissionLedgerEntry]:
     if last is not None:
         entries = entries.filter(Q(created_at__gt=last.created_at) | Q(created_at=last.created_at, pk__gt=last.pk))
-    rows = entries.select_related("payout", "session__charge_point__station").order_by("created_at", "pk")
+    rows = entries.select_related("payout", "session__charge_point__station", "correction").order_by("created_at", "pk")
     return list(rows.defer("session__id_tag", "session__user")[:ROWS])
 
 
@@ -54,11 +54,20 @@ def _row(entry: CommissionLedgerEntry) -> list[str]:
         *(amount(getattr(entry, name)) for name in ("gross", "refund", "gst_collected", "pg_fee", "net_excl_gst")),
         *(amount(getattr(entry, name)) for name in ("platform_commission", "tds", "payable")),
         entry.get_status_display(),
-        safe(entry.why),
+        safe(_remark(entry)),
         str(payout.pk) if payout else "",
         safe(payout.razorpay_id or "") if payout else "",
         safe(payout.settlement_id) if payout else "",
     ]
+
+
+def _remark(entry: CommissionLedgerEntry) -> str:
+    """What it waits for; and what of it is taken off another payout, because its bill was corrected after it was paid."""
+    less = getattr(entry, "correction", None)
+    if less is None or not less.deducted:
+        return entry.why
+    where = f"payout {less.payout_id}" if less.payout_id else "the next payout"
+    return f"{entry.why}; bill corrected: {amount(less.payable)} taken off {where}".removeprefix("; ")
 
 
 def amount(paise: int) -> str:

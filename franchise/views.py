@@ -118,7 +118,7 @@ def sessions(request: HttpRequest, mine: Mine) -> HttpResponse:
 def session(request: HttpRequest, mine: Mine, pk: int) -> HttpResponse:
     """One session: its curve, its bill, and the share of it line by line."""
     row = get_object_or_404(mine.sessions().select_related("charge_point__station", "connector"), pk=pk)
-    entry = mine.entries().filter(session=row).select_related("contract", "payout").first()
+    entry = mine.entries().filter(session=row).select_related("contract", "payout", "correction__payout").first()
     if entry:
         figures.explain([entry], mine.closed_gates(clock.now()))
     bill = getattr(row, "bill", None)
@@ -160,6 +160,7 @@ def earnings(request: HttpRequest, mine: Mine) -> HttpResponse:
         entries=figures.explain(shown, mine.closed_gates(now)),
         more=more,
         open=figures.open_sums(mine.entries()),
+        owed_back=list(mine.corrections().filter(deducted=True, payout__isnull=True).select_related("entry")[:ROWS]),
         closed=mine.closed_gates(now),
     )
 
@@ -194,7 +195,8 @@ def payout(request: HttpRequest, mine: Mine, pk: int) -> HttpResponse:
     row = get_object_or_404(mine.payouts().select_related("follows", "followed_by"), pk=pk)
     entries = list(mine.entries().filter(payout=row).select_related("session__charge_point", "payout").order_by("-id")[:500])
     figures.explain(entries, mine.closed_gates(clock.now()))
-    return _page(request, mine, "franchise/payout.html", here="payouts", payout=_banked([row])[0], entries=entries)
+    deducted = list(mine.corrections().filter(payout=row).select_related("entry"))
+    return _page(request, mine, "franchise/payout.html", here="payouts", payout=_banked([row])[0], entries=entries, deducted=deducted)
 
 
 # -- helpers ------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from accounts.models import Company
 from accounts.roles import companies_of, sees_everything
 from billing import webhooks
 from billing.models import Difference, QRPayment, Refund, WebhookEvent
-from csms import exposure
+from csms import doubts, exposure
 from csms.models import Alert, ChargePoint, ChargerError, ChargingSession, Command, Connector, SessionState
 from franchise.models import CommissionLedgerEntry, Payout
 from voltaro import clock, onboarding_pages
@@ -45,10 +45,14 @@ def environment(request: HttpRequest) -> list[str] | None:
 def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """The dashboard's numbers: a fixed number of queries, all through what this person may see."""
     now, user = clock.now(), request.user
-    chargers = ChargePoint.objects.visible_to(user).filter(unclaimed=False).aggregate(
-        all=Count("pk"),
-        online=Count("pk", filter=Q(online=True)),
-        faulted=Count("pk", filter=Q(Exists(Connector.objects.filter(charge_point=OuterRef("cp_id"), status="Faulted")))),
+    chargers = (
+        ChargePoint.objects.visible_to(user)
+        .filter(unclaimed=False)
+        .aggregate(
+            all=Count("pk"),
+            online=Count("pk", filter=Q(online=True)),
+            faulted=Count("pk", filter=Q(Exists(Connector.objects.filter(charge_point=OuterRef("cp_id"), status="Faulted")))),
+        )
     )
     live = ChargingSession.objects.visible_to(user).exclude(state=SessionState.STOPPED)
     days = _days(user, now)
@@ -150,6 +154,7 @@ def _stuck(user: Any, now: datetime) -> list[Stuck]:
             mine(ChargingSession).filter(state=SessionState.STOPPED, billed_at__isnull=True, ended_at__lt=late).count(),
             rows(session, "state__exact=STOPPED&billed_at__isnull=True"),
         ),
+        Stuck("Sessions held for review", doubts.held(user).count(), reverse("held"), True),
         Stuck("Webhooks that failed", mine(WebhookEvent).filter(state="failed").count(), rows(event, "state__exact=failed"), True),
         Stuck("Webhooks waiting", mine(WebhookEvent).filter(state="new", received_at__lt=late).count(), rows(event, "state__exact=new")),
         Stuck(

@@ -34,6 +34,7 @@ SIDEBAR: list[tuple[str, list[tuple[str, str, str, str]]]] = [
             ("Commands", "send", "csms.Command", ""),
             ("Batches", "playlist_add_check", "csms:batches", ""),
             ("Failures", "running_with_errors", "failures", ""),
+            ("Held for review", "gavel", "held", ""),
             ("Exposure", "money_off", "exposure", ""),
             ("Kept for a person", "inventory_2", "kept", ""),
         ],

@@ -45,7 +45,15 @@ def session(request: HttpRequest, pk: int) -> HttpResponse:
     """The page of one session; a fixed number of queries."""
     row = get_object_or_404(
         ChargingSession.objects.visible_to(request.user).select_related(
-            "charge_point__station", "connector", "company", "user", "permit", "payment", "bill", "commission__payout"
+            "charge_point__station",
+            "connector",
+            "company",
+            "user",
+            "permit",
+            "payment",
+            "bill__correction",
+            "commission__payout",
+            "commission__correction__payout",
         ),
         pk=pk,
     )

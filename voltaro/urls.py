@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-from voltaro import failure_pages, onboarding_pages, runbooks, site, trace
+from voltaro import doubt_pages, failure_pages, onboarding_pages, runbooks, site, trace
 
 handler400 = "voltaro.site.bad_request"
 handler403 = "voltaro.site.forbidden"
@@ -20,6 +20,10 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/", include("voltaro.api")),
     path("console/sessions/<int:pk>/", trace.session, name="console-session"),
+    path("console/sessions/<int:pk>/dispute/", doubt_pages.dispute, name="dispute"),
+    path("console/sessions/<int:pk>/dispute/settle/", doubt_pages.settle_dispute, name="settle-dispute"),
+    path("console/held/", doubt_pages.held, name="held"),
+    path("console/held/<int:pk>/", doubt_pages.held_session, name="held-session"),
     path("console/failures/", failure_pages.overview, name="failures"),
     path("console/failures/kept/", failure_pages.kept, name="kept"),
     path("console/failures/exposure/", failure_pages.unpaid, name="exposure"),

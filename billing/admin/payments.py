@@ -19,7 +19,7 @@ from csms.templatetags.console import kwh
 
 REASONS = (
     *("surplus", "zero_energy", "not_started", "busy", "unreachable", "stale", "qr_closed", "no_tariff", "too_little"),
-    *("under_a_rupee", "by_hand"),
+    *("under_a_rupee", "by_hand", "late_stop"),
 )
 
 
