@@ -38,6 +38,15 @@ def between(rows: QuerySet[Any], since: datetime, until: datetime | None, column
     return rows if until is None else rows.filter(pk__lt=beyond, when__lt=until)
 
 
+def ids_near(model: type[Model], moments: list[datetime], column: str = "at") -> list[tuple[int, int]]:
+    """For each moment the first id around it and the first beyond, both padded by DISORDER; one query for all of them."""
+    edges = [moment + pad for moment in moments for pad in (-DISORDER, DISORDER)]
+    with connection.cursor() as cursor:
+        cursor.execute(_IDS.format(table=model._meta.db_table, column=column), [edges])
+        found = [low or 0 for (low,) in cursor.fetchall()]
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
 def ids_between(model: type[Model], since: datetime, until: datetime | None, column: str = "at") -> tuple[int, int]:
     """The first id of `since` or later, and the first beyond `until`, both padded by DISORDER; (1, 0) of an empty table."""
     table = model._meta.db_table

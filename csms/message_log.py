@@ -14,9 +14,9 @@ from django.db import OperationalError, connection, transaction
 from django.db.models import BinaryField, BooleanField, F, Func, QuerySet, Value
 from django.db.models.functions import Length
 
-from csms.by_time import between
+from csms.by_time import between, ids_near
 from csms.message_search import KINDS, Search
-from csms.models import Direction, OcppMessage
+from csms.models import Command, Direction, OcppMessage
 
 PAGE = 100
 LIST_S = 6
@@ -170,19 +170,20 @@ class _BearsTag(Func):
     template = r"""(encode(%(expressions)s, 'escape') ~* 'id_?(tag|token)["'']?\s*[:=]|\\u00')"""
 
 
-# An answer follows its request, but for one: what we ask is written a moment after it left, so that a quick charger's
-# answer may stand before it. We say how long our answers took: of a request that came twice, each has its own.
+# An answer follows its request, but for two: what we ask is written a moment after it left, so that a quick charger's answer may
+# stand before it; and what was answered from memory while the database was away may be written down after its answer. We say how
+# long our answers took: of a request that came twice, each has its own.
 _PARTNERS = """
 SELECT f.id, m.id FROM unnest(%s::bigint[]) AS asked(id) JOIN csms_ocppmessage f ON f.id = asked.id
 CROSS JOIN LATERAL (
   SELECT near.id FROM (
     (SELECT id, direction, correlation_id, message_type, duration_ms, at FROM csms_ocppmessage
      WHERE charge_point_id = f.charge_point_id AND id < f.id ORDER BY id DESC
-     LIMIT CASE WHEN f.message_type IN (3, 4) THEN 300 WHEN f.direction = 'OUT' THEN 20 ELSE 0 END)
+     LIMIT CASE WHEN f.message_type IN (3, 4) THEN 300 ELSE 20 END)
     UNION ALL
     (SELECT id, direction, correlation_id, message_type, duration_ms, at FROM csms_ocppmessage
      WHERE charge_point_id = f.charge_point_id AND id > f.id ORDER BY id
-     LIMIT CASE WHEN f.message_type IN (2, 0) THEN 300 WHEN f.direction = 'IN' THEN 20 ELSE 0 END)
+     LIMIT CASE WHEN f.message_type IN (2, 0) THEN 300 ELSE 20 END)
   ) near
   CROSS JOIN LATERAL (
     SELECT CASE WHEN f.message_type IN (3, 4) THEN f.at - near.at ELSE near.at - f.at END AS took,
@@ -196,10 +197,43 @@ CROSS JOIN LATERAL (
 ) m"""
 
 
+_FAR = """
+SELECT f.id, m.id FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS asked(id, first, beyond)
+JOIN csms_ocppmessage f ON f.id = asked.id
+CROSS JOIN LATERAL (
+  SELECT near.id FROM (
+    SELECT id, direction, correlation_id FROM csms_ocppmessage
+    WHERE charge_point_id = f.charge_point_id AND id >= asked.first AND id < asked.beyond ORDER BY id LIMIT 5000
+  ) near
+  WHERE near.correlation_id = f.correlation_id AND near.direction <> f.direction
+  LIMIT 1
+) m"""
+
+
 def _partners(found: list[OcppMessage]) -> dict[int, int]:
     """By a frame's id the id of the frame that answers it, or that it answers; a bounded look around each."""
     with connection.cursor() as cursor:
         cursor.execute(_PARTNERS, [[frame.pk for frame in found]])
+        partner_of = dict(cursor.fetchall())
+    # What we asked may be answered much later, behind hundreds of frames: its command says when.
+    far = [one for one in found if one.pk not in partner_of and (one.direction == Direction.OUT) == (one.message_type in CALLS)]
+    return partner_of | (_far_partners(far) if far else {})
+
+
+def _far_partners(found: list[OcppMessage]) -> dict[int, int]:
+    """The same for our calls and their answers, by their commands' own moments: three queries, each by an index."""
+    asked = Command.objects.filter(unique_id__in={one.correlation_id for one in found}, answered_at__isnull=False, sent_at__isnull=False)
+    known = {(row.charge_point_id, row.unique_id): row for row in asked.only("charge_point", "unique_id", "sent_at", "answered_at")}
+    wanted = []
+    for frame in found:
+        if (row := known.get((frame.charge_point_id, frame.correlation_id))) is not None:
+            wanted.append((frame, row.answered_at if frame.direction == Direction.OUT else row.sent_at))
+    if not wanted:
+        return {}
+    near = ids_near(OcppMessage, [at for _, at in wanted])
+    told = [[frame.pk for frame, _ in wanted], [first for first, _ in near], [beyond for _, beyond in near]]
+    with connection.cursor() as cursor:
+        cursor.execute(_FAR, told)
         return dict(cursor.fetchall())
 
 

@@ -16,7 +16,7 @@ from django.utils import timezone
 from accounts.models import AuditEntry, Company
 from accounts.roles import Role
 from csms import by_time, message_csv, message_log, message_search, message_text
-from csms.models import OcppMessage
+from csms.models import Command, OcppMessage
 from tests import factories
 from tests.stories import charge, queries, signed_in
 from voltaro import clock
@@ -128,6 +128,30 @@ def test_a_request_without_an_answer_shows_as_such(network, om):
     said(network.kaveri_charger, direction="OUT", action="UnlockConnector")
     page = om.get(LOG)
     assert [one.answer for one in shown(page)] == [None] and "no answer" in page.content.decode()
+
+
+@pytest.mark.parametrize("took", [timedelta(seconds=40), timedelta(hours=20)])
+def test_an_answer_that_came_hundreds_of_frames_later_is_found_by_its_command(om, network, took):
+    """A call of ours, then a queue of messages, then its answer: one exchange from either end, in a bounded number of queries."""
+    row, other = network.kaveri_charger, network.ganga_charger
+    asked = clock.now() - took - HOURS
+    command = Command.objects.create(
+        charge_point=row, action="Reset", unique_id="far-1", expires_at=clock.now(), sent_at=asked, answered_at=asked + took
+    )
+    call = said(row, '[2,"far-1","Reset",{}]', ago=clock.now() - asked, direction="OUT", action="Reset", ident="far-1")
+    said(other, '[3,"far-1",{}]', ago=clock.now() - asked - took, kind=3, ident="far-1")  # another charger's of the same name
+    for number in range(400):
+        said(row, ago=clock.now() - asked - took * (number + 1) / 402, ident=f"between-{number}")
+    answer = said(row, '[3,"far-1",{}]', ago=clock.now() - asked - took, kind=3, action="Reset", ident="far-1")
+    for number in range(400):
+        said(row, ago=timedelta(minutes=5), ident=f"after-{number}")
+    with CaptureQueriesContext(connection) as used:
+        told = message_log.exchanges_of(list(message_log.light(OcppMessage.objects.filter(pk__in=[call.pk, answer.pk]))))
+    assert len(used) <= 6
+    assert {(one.request.pk, one.answer.pk) for one in told.values()} == {(call.pk, answer.pk)}
+    assert told[call.pk].took_ms == took.total_seconds() * 1000
+    Command.objects.filter(pk=command.pk).update(answered_at=None)
+    assert message_log.exchange(call).answer is None
 
 
 def test_of_a_message_sent_twice_under_one_id_each_has_its_own_answer(network, om):
