@@ -59,7 +59,9 @@ class CommandSerializer(serializers.ModelSerializer):
     """
 
     charge_point = serializers.CharField(source="charge_point.cp_id", read_only=True)
-    payload = serializers.SerializerMethodField(help_text="As it is sent; tags are masked for those who may not send commands.")
+    payload = serializers.SerializerMethodField(
+        help_text="As it is sent; secrets and payments' tags are masked, and all tags for those who may not send commands."
+    )
     final = serializers.SerializerMethodField(help_text="Whether its state changes no more.")
 
     class Meta:
@@ -71,9 +73,7 @@ class CommandSerializer(serializers.ModelSerializer):
 
     @extend_schema_field(OpenApiTypes.OBJECT)
     def get_payload(self, row: Command) -> Any:
-        if may_operate(self.context["request"].user):
-            return row.payload
-        return {name: "…" + str(value)[-4:] if name == "idTag" else value for name, value in row.payload.items()}
+        return commands.shown(row, tags=may_operate(self.context["request"].user))
 
     def get_final(self, row: Command) -> bool:
         return row.settled_at is not None or row.state in (
@@ -89,6 +89,11 @@ class AskSerializer(serializers.Serializer):
     payload = serializers.DictField(default=dict, help_text="Its payload, as the standard's schema has it.")
     expires_in_s = serializers.IntegerField(
         required=False, min_value=1, max_value=86_400, help_text="How long it waits for a charger that is not connected, seconds."
+    )
+    secret = serializers.BooleanField(
+        default=False,
+        help_text="Of ChangeConfiguration and DataTransfer: the value is nobody's to read, here or in what comes back. "
+        "Keys whose name says so (WifiKey, VendorPassword ...) are secrets without this.",
     )
 
 
@@ -187,6 +192,7 @@ class Commands(generics.ListAPIView):
                     trigger="api",
                     idempotency_key=key or None,
                     expires_in_s=wanted.get("expires_in_s"),
+                    secret=wanted["secret"],
                 )
         except ValidationError as error:
             raise _refused(error) from None

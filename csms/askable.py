@@ -15,7 +15,7 @@ from django.db.models import Q
 
 from csms import calls, frames, quirks, schemas, tags, timestamps
 from csms.models import Availability, ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, Registration, SessionState
-from csms.rules.secrecy import is_secret
+from csms.rules.secrecy import is_own_key
 
 # Changing these locks a charger out when the answer is lost: they have their own way, with both values good until one was used.
 ROTATED = {
@@ -89,8 +89,8 @@ def _not_ours_to_set(action: str, payload: dict[str, Any]) -> None:
         return
     if why := ROTATED.get(payload["key"].strip().casefold()):
         raise ValidationError(why, "own_way")
-    if is_secret(payload["key"]):
-        raise ValidationError(f"{payload['key'][:50]} is a secret, and nothing here keeps secrets: set it at the charger.", "own_way")
+    if is_own_key(payload["key"]):
+        raise ValidationError(f"{payload['key'][:50]} is its key to us: change it with “New key” on its security page.", "own_way")
 
 
 def _short_enough(charge_point: ChargePoint, action: str, payload: dict[str, Any]) -> None:

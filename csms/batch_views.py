@@ -126,6 +126,7 @@ def _send(request: HttpRequest, chosen: list[ChargePoint], form: CallForm, how: 
             expires_in_s=int(form.cleaned_data["wait"] or 0) or None,
             company=batches.company_of(request.user, chosen),
             idempotency_key=key,
+            secret=form.secret,
         ), key
     except ValidationError as refusal:
         return None, said_no(form, refusal, key)

@@ -13,8 +13,9 @@ from django.db.models import F
 from accounts import actor, audit
 from accounts.models import Company, User
 from accounts.roles import OPERATES
-from csms import calls, commands
+from csms import calls, commands, quirks
 from csms.models import ChargePoint, Command, CommandBatch, CommandState
+from csms.rules import secrecy
 from voltaro import clock
 
 AT_MOST = 500
@@ -34,11 +35,13 @@ def ask(
     expires_in_s: int | None = None,
     company: Company | None = None,
     idempotency_key: str | None = None,
+    secret: bool = False,
 ) -> CommandBatch:
     """Ask this of each charger that can be asked it; of the others the batch keeps why not.
 
     `spread_s`: each gets it at a moment of its own within so long. `company`: whose batch it is (whose people see it). Raises
-    ValidationError when it is nothing for many chargers, or for so many; the same `idempotency_key` is the same batch.
+    ValidationError when it is nothing for many chargers, or for so many; the same `idempotency_key` is the same batch. `secret`: as
+    in commands.ask.
     """
     calls.check(action, payload)
     who = by or actor.current().name
@@ -48,7 +51,9 @@ def ask(
         raise ValidationError(f"A batch of {action} is of 1 to {most(action)} chargers, not {len(charge_points)}.", "number")
     if not 0 <= spread_s <= 3600:
         raise ValidationError("A batch is spread over an hour at most.", "spread")
-    fields = {"company": company, "action": action, "payload": payload, "requested_by": who, "spread_s": spread_s}
+    also = tuple({name for one in charge_points for name in quirks.of(one).secret_keys})
+    kept = secrecy.concealed(action, payload, also, secret=secret)
+    fields = {"company": company, "action": action, "payload": kept, "requested_by": who, "spread_s": spread_s}
     if idempotency_key:
         key = hashlib.sha256(f"{who}|{idempotency_key}".encode()).hexdigest()
         batch, new = CommandBatch.objects.get_or_create(key=key, defaults=fields)
@@ -61,7 +66,17 @@ def ask(
         at = now + timedelta(seconds=random.uniform(0, spread_s)) if spread_s else None  # noqa: S311 - a spread, not a secret
         try:
             with transaction.atomic():
-                commands.ask(charge_point, action, payload, by=who, trigger=trigger, batch=batch, send_after=at, expires_in_s=expires_in_s)
+                commands.ask(
+                    charge_point,
+                    action,
+                    payload,
+                    by=who,
+                    trigger=trigger,
+                    batch=batch,
+                    send_after=at,
+                    expires_in_s=expires_in_s,
+                    secret=secret,
+                )
         except ValidationError as refusal:
             batch.refused[str(charge_point.pk)] = refusal.messages[0][:200]
     if batch.refused:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from csms import calls, firmware, schemas, timestamps
 from csms.askable import FROM_ZERO
 from csms.models import ChargePoint, ChargingSession, Connector, FirmwareImage, SessionState
+from csms.rules import secrecy
 from csms.templatetags.console import kwh
 
 INT32 = 2**31 - 1
@@ -80,6 +81,10 @@ EXAMPLES: dict[str, Any] = {
     },
     "certificateHashData": {"hashAlgorithm": "SHA256", "issuerNameHash": "…", "issuerKeyHash": "…", "serialNumber": "…"},
 }
+SEALED = (
+    "Nobody can read its value here, now or later: it is sealed until it is sent, and masked in whatever comes back. "
+    "Keys whose name says so, like WifiKey or VendorPassword, are secrets without this."
+)
 # How long a command may wait for a charger that is away, in seconds.
 WAITS = {60: "1 minute", 120: "2 minutes", 300: "5 minutes", 600: "10 minutes", 3600: "1 hour", 86400: "1 day"}
 
@@ -89,6 +94,11 @@ class CallForm(forms.Form):
 
     action: str
     required_names: set[str]
+
+    @property
+    def secret(self) -> bool:
+        """Whether somebody says that its value is a secret."""
+        return bool(self.cleaned_data.get("secret"))
 
     def payload(self) -> dict[str, Any]:
         """What is sent: fields left empty are left out."""
@@ -202,6 +212,9 @@ def form_for(
             fields[name] = _transaction(charge_point, how)
         else:
             fields[name] = _field(action, name, schema, how)
+    if action in secrecy.CARRIES:
+        needed = needed | {"secret"}
+        fields["secret"] = forms.BooleanField(required=False, label="It is a secret", help_text=SEALED)
     usual = calls.CALLS[action].queue_s
     waits = [("", f"{WAITS.get(usual, f'{usual} s')}, as usual"), *((str(one), words) for one, words in WAITS.items() if one != usual)]
     fields["wait"] = forms.ChoiceField(choices=waits, required=False, label="If it is away, wait", help_text="After that it is not sent.")

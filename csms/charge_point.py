@@ -9,6 +9,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from django.db import InterfaceError, OperationalError
@@ -18,6 +20,8 @@ from csms import dispatch, threads
 from csms.context import Context, Effect, Reply
 
 log = logging.getLogger(__name__)
+# Of a message that could not be written down at once so much is held in memory until it can be.
+HEARD_BYTES = 8192
 
 
 def _noticed(asked: asyncio.Future[Reply | None]) -> None:
@@ -62,18 +66,30 @@ class ChargePoint(LibraryChargePoint):
     async def _answer_soon(self, raw: bytes) -> Reply | None:
         """With an answer of the database when it has one in time, else from memory. What it does later goes unheard."""
         began, asking = time.monotonic(), None
+        # What comes too late must not touch what the next frame causes.
+        aside = replace(self.context, effects=[])
         if not threads.in_trouble():
-            asking = asyncio.ensure_future(threads.run(dispatch.answer, raw, self.context))
+            asking = asyncio.ensure_future(threads.run(dispatch.answer, raw, aside))
             asking.add_done_callback(_noticed)
             await asyncio.wait({asking}, timeout=dispatch.patience_s())
         while True:
             if asking is not None and asking.done() and not isinstance(asking.exception(), (OperationalError, InterfaceError)):
+                self.context.effects[:], self.context.seen_at = aside.effects, aside.seen_at
                 return asking.result()
             slow = asking is not None and not asking.done()
             waited_s = time.monotonic() - began
             if (reply := dispatch.answer_away(raw, self.context, waited_s - dispatch.SLOW_S if slow else waited_s)) is not None:
+                self.context.effects.clear()  # of the frame before; it has none of its own
+                if asking is None or asking.done():
+                    return replace(reply, heard=raw[:HEARD_BYTES])
+                # It may write down yet what was asked; if it does not, we do.
+                asking.add_done_callback(partial(self._unheard, replace(reply, text="", heard=raw[:HEARD_BYTES])))
                 return reply
             await asyncio.sleep(0.1)
+
+    def _unheard(self, request: Reply, asked: "asyncio.Future[Reply | None]") -> None:
+        if asked.cancelled() or isinstance(asked.exception(), (OperationalError, InterfaceError)):
+            self._sent(request)
 
     async def send_next_command(self) -> bool:
         """Send the next waiting command, if this charger may be asked now; False when there was nothing to send.

@@ -18,7 +18,8 @@ from accounts.doors import console_page, may_operate, operators_only
 from csms import calls, commands, learned, message_log, schemas
 from csms.by_time import between
 from csms.call_forms import CallForm, form_for
-from csms.models import ChargePoint, Command, CommandState, Connector, IdTag, OcppMessage
+from csms.models import ChargePoint, Command, CommandState, Connector, OcppMessage
+from csms.rules.secrecy import MASK
 from voltaro import clock
 
 TRIGGER = "console"
@@ -65,6 +66,7 @@ def ask(request: HttpRequest, pk: int, action: str) -> HttpResponse:
                 trigger=TRIGGER,
                 idempotency_key=f"form:{key}",
                 expires_in_s=int(form.cleaned_data["wait"] or 0) or None,
+                secret=form.secret,
             )
             return redirect("csms:command", command.pk)
         except ValidationError as refusal:
@@ -109,7 +111,7 @@ def _initial(request: HttpRequest, charge_point: ChargePoint, action: str) -> di
     if again := request.GET.get("again", ""):
         rows = Command.objects.filter(charge_point=charge_point, action=action, permit=None)
         row = rows.filter(pk=int(again)).first() if again.isascii() and again.isdecimal() and len(again) < 19 else None
-        return dict(row.payload) if row is not None else {}
+        return {name: value for name, value in row.payload.items() if MASK not in str(value)} if row is not None else {}
     return {name: request.GET[name][:2000] for name in schemas.properties(action) if name in request.GET}
 
 
@@ -174,16 +176,9 @@ def withdraw(request: HttpRequest, pk: int) -> HttpResponse:
 
 def repeatable(row: Command) -> bool:
     """Whether a person may ask the same again by one click: what people asked, and what needs no number of its own."""
-    return row.trigger in BY_PEOPLE and row.permit_id is None and not row.secret and not calls.CALLS[row.action].own_numbers
-
-
-def shown_payload(row: Command) -> str:
-    """The payload for people; a payment's tag opens a charger until it is used, so only its end is shown."""
-    payload = dict(row.payload)
-    tag = payload.get("idTag")
-    if isinstance(tag, str) and (row.permit_id or IdTag.objects.filter(tag=tag.upper(), kind=IdTag.Kind.ONE_TIME).exists()):
-        payload["idTag"] = f"…{tag[-4:]}"
-    return _pretty(payload)
+    if row.secret or MASK in str(row.payload):  # what it sent is not here any more
+        return False
+    return row.trigger in BY_PEOPLE and row.permit_id is None and not calls.CALLS[row.action].own_numbers
 
 
 def _facts(request: HttpRequest, row: Command) -> dict[str, Any]:
@@ -196,7 +191,7 @@ def _facts(request: HttpRequest, row: Command) -> dict[str, Any]:
         "words": STATES[CommandState(row.state)],
         "away": calls.reachable(row.charge_point) if row.state == CommandState.QUEUED else "",
         "life": _life(row, now),
-        "payload": shown_payload(row),
+        "payload": _pretty(commands.shown(row, tags=may_operate(request.user))),
         "answer": _pretty(row.response) if row.response is not None else "",
         "frames": _frames(row),
         "open": row.state in (CommandState.QUEUED, CommandState.SENT, *commands.AWAITED),

@@ -21,11 +21,11 @@ from django.db.models import Q, QuerySet, Value
 from django.db.models.functions import Concat, Left, Trim
 
 from accounts import actor, audit
-from csms import alerts, askable, calls, learned, live, schemas
+from csms import alerts, askable, calls, learned, live, message_text, quirks, schemas, sealed
 from csms.frames import clean_json
 from csms.models import ChargePoint, ChargingSession, Command, CommandBatch, CommandState, Connection, IdTag, Registration
+from csms.rules import secrecy
 from csms.rules.connection import Standing, standing
-from csms.rules.secrecy import masked
 from voltaro import clock
 from voltaro.jobs import each
 
@@ -66,8 +66,12 @@ def request(
     batch: CommandBatch | None = None,
     send_after: datetime | None = None,
     note: str = "",
+    secret: dict[str, Any] | None = None,
 ) -> Command:
-    """Ask something of a charger. The same `dedupe_key` twice is one command: the first row is returned."""
+    """Ask something of a charger. The same `dedupe_key` twice is one command: the first row is returned.
+
+    `secret`: what is sent, when `payload` is only what may be kept of it.
+    """
     assert action in calls.CALLS, action
     who = requested_by or actor.current().name
     fields = {
@@ -84,6 +88,7 @@ def request(
         "batch": batch,
         "send_after": send_after,
         "note": note[:255],
+        "sealed": sealed.seal(secret) if secret is not None else "",
     }
     if dedupe_key:
         command, created = Command.objects.get_or_create(dedupe_key=dedupe_key, defaults=fields)
@@ -111,12 +116,14 @@ def ask(
     batch: CommandBatch | None = None,
     send_after: datetime | None = None,
     limited: bool = True,
+    secret: bool = False,
 ) -> Command:
     """What a person, a program or a command line asks of a charger: checked as far as we can know, then queued.
 
     `by` names who asks (the current actor when empty), `trigger` says where (console, api, manage ...). The same
     `idempotency_key` of the same asker for the same charger is the same command. A charger that is not connected gets it when
     it comes within `expires_in_s` (as its row of CALLS says unless told). `limited`: counts towards the asker's 50 a minute.
+    `secret`: its value is nobody's to read, whatever its key is called; the charger's habits remember that key as a secret one.
     Raises ValidationError with a sentence, and a `code`: nothing was asked then.
     """
     now, who = clock.now(), by or actor.current().name
@@ -129,11 +136,15 @@ def ask(
     if limited and batch is None:
         _not_too_often(who, now)
     call = calls.CALLS[action]
+    kept = _kept(charge_point, action, asked.payload, secret)
+    hidden = kept != asked.payload
     wait_s = expires_in_s or call.queue_s
     if send_after is not None:
         wait_s += max(0, round((send_after - now).total_seconds()))
+    if key and (call.maker or hidden):
+        key = f"{key}#{_mark(payload)}"
     if call.maker:
-        way = Way(trigger, wait_s, f"{key}#{_mark(payload)}" if key else None, batch, send_after)
+        way = Way(trigger, wait_s, key, batch, send_after)
         return call.make(charge_point, action, asked.payload, by=who, way=way)
     made = [
         request(
@@ -148,10 +159,24 @@ def ask(
             batch=batch,
             send_after=send_after,
             note=asked.note,
+            secret=asked.payload if hidden else None,
         )
-        for number, wanted in enumerate(call.wanted(charge_point, asked.payload, now))
+        for number, wanted in enumerate(call.wanted(charge_point, kept, now))
     ]
     return made[0]
+
+
+def _kept(charge_point: ChargePoint, action: str, payload: dict[str, Any], secret: bool) -> dict[str, Any]:
+    """What may be kept of a payload. Raises ValidationError for a secret where there can be none."""
+    if secret and action not in secrecy.CARRIES:
+        raise ValidationError(f"Only {' and '.join(secrecy.CARRIES)} carry a value that can be a secret.", "payload")
+    also = quirks.of(charge_point).secret_keys
+    if secret and action == "ChangeConfiguration" and not secrecy.is_secret(payload["key"], also):
+        quirks.keep_secret(charge_point, payload["key"])
+    kept = secrecy.concealed(action, payload, also, secret=secret)
+    if any(payload.get(name) == secrecy.MASK for name in secrecy.CARRIES.get(action, ())):
+        raise ValidationError(f"{secrecy.MASK} only stands for the value here: type the value itself.", "payload")
+    return kept
 
 
 def _dedupe_key(who: str, charge_point: ChargePoint, idempotency_key: str | None) -> str | None:
@@ -238,13 +263,31 @@ def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bo
     command = queued.first()
     if command is None:
         return None
+    kept, command.sealed = command.sealed, ""
+    command.secret_payload = sealed.opened(kept) if kept else None
+    if kept and command.secret_payload is None:
+        command.state, command.settled_at = CommandState.EXPIRED, now
+        command.error = "Not sent: what was sealed cannot be opened any more (CHARGER_KEY_PEPPER). Ask again."
+        command.save(update_fields=["state", "settled_at", "error", "sealed"])
+        return None
     command.state, command.sent_at, command.epoch = CommandState.SENT, now, epoch
-    command.save(update_fields=["state", "sent_at", "epoch"])
+    command.save(update_fields=["state", "sent_at", "epoch", "sealed"])
     return command
 
 
-def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | None, error: str, now: datetime) -> Command | None:
-    """The charger's answer to one of our commands; None when we asked no such thing of this charger. A late answer counts too."""
+def settle(
+    charge_point_pk: int,
+    unique_id: str,
+    *,
+    response: dict[str, Any] | None,
+    error: str,
+    now: datetime,
+    also: secrecy.Also = (),
+) -> Command | None:
+    """The charger's answer to one of our commands; None when we asked no such thing of this charger. A late answer counts too.
+
+    `also`: the keys that its habits know to be secret.
+    """
     asked = Command.objects.filter(charge_point_id=charge_point_pk, unique_id=unique_id)
     if not asked.exists():
         return None
@@ -252,7 +295,7 @@ def settle(charge_point_pk: int, unique_id: str, *, response: dict[str, Any] | N
     command = asked.select_for_update(no_key=True).get()
     if command.answered_at is not None:
         return command
-    response = masked(clean_json(response))
+    response = secrecy.masked(clean_json(response), also)
     command.answered_at, command.response, command.error = now, response, error[:255]
     state = CommandState.ERROR if error else calls.state_of(command.action, response or {})
     if not error and (odd := schemas.odd(command.action, response or {})):
@@ -285,10 +328,20 @@ def withdraw(pk: int, by: str) -> bool:
     if command is None:
         return False
     command.state, command.settled_at, command.note = CommandState.EXPIRED, clock.now(), f"Taken back by {by}."[:255]
-    command.save(update_fields=["state", "settled_at", "note"])
+    command.sealed = ""
+    command.save(update_fields=["state", "settled_at", "note", "sealed"])
     calls.CALLS[command.action].tell("ended", command, clock.now())
     audit.record("command.withdrawn", command)
     return True
+
+
+def shown(command: Command, *, tags: bool) -> dict[str, Any]:
+    """What was asked, for people. A payment's tag opens a charger until it is used: nobody sees more than its end. `tags`: whether
+    this person may see those of cards."""
+    if not tags:
+        hidden: dict[str, Any] = message_text.without_tags(command.payload)
+        return hidden
+    return {**command.payload, "idTag": message_text.masked(str(command.payload.get("idTag")))} if command.permit_id else command.payload
 
 
 def to_time_out(now: datetime) -> QuerySet[Command]:
@@ -313,7 +366,8 @@ def timeout_due(now: datetime, limit: int) -> int:
             command.expires_at = now + timedelta(seconds=EFFECT_S)  # it may have been obeyed all the same
         else:
             command.state, command.settled_at = CommandState.EXPIRED, now
-        command.save(update_fields=["state", "error", "settled_at", "expires_at"])
+        command.sealed = ""
+        command.save(update_fields=["state", "error", "settled_at", "expires_at", "sealed"])
         if command.state == CommandState.TIMEOUT:
             _deaf(command, now)
         calls.CALLS[command.action].tell("ended", command, now)

@@ -19,7 +19,7 @@ from csms.frames import clean
 from csms.models import ChargePoint, Command, CommandState, ConfigurationKey, Registration
 from csms.rules import configuration as rule
 from csms.rules.habits import Habits
-from csms.rules.secrecy import is_secret
+from csms.rules.secrecy import MASK, is_secret
 from voltaro.jobs import each
 
 if TYPE_CHECKING:
@@ -228,7 +228,7 @@ def _said(response: dict[str, Any], asked: list[str]) -> dict[str, tuple[str | N
             continue
         value, readonly = one.get("value"), one.get("readonly")
         text = value if isinstance(value, str) or value is None else json.dumps(value)
-        text = None if text is None or is_secret(key) else clean(text)[: rule.MAX_VALUE]
+        text = None if text in (None, MASK) or is_secret(key) else clean(text)[: rule.MAX_VALUE]
         flag = None if readonly is None else str(readonly).strip().lower() in ("true", "1")
         found[key.lower()] = named.get(key.lower()) or rule.canonical(key), (text, flag, True)
     return dict(found.values())

@@ -12,6 +12,7 @@ from django.views.decorators.http import require_POST, require_safe
 from accounts.doors import console_page, may_operate, operators_only
 from csms import askable, commands, configuration, quirks, wishes
 from csms.models import ChargePoint, Command, ConfigurationKey
+from csms.rules.secrecy import is_secret
 from voltaro import clock
 
 State = ConfigurationKey.State
@@ -52,8 +53,9 @@ def charger_configuration_live(request: HttpRequest, pk: int) -> HttpResponse:
 
 
 def _facts(request: HttpRequest, charge_point: ChargePoint) -> dict[str, Any]:
-    rows = list(ConfigurationKey.objects.filter(charge_point=charge_point).order_by("key"))
+    rows, secret = list(ConfigurationKey.objects.filter(charge_point=charge_point).order_by("key")), quirks.of(charge_point).secret_keys
     for row in rows:
+        row.secret = is_secret(row.key, secret)
         row.amiss = row.wanted is not None and row.state in AMISS
         row.level = LEVELS.get(row.state, "") if row.wanted is not None or row.state == State.REBOOT_REQUIRED else ""
         row.by = row.wanted_by.removeprefix(wishes.PROFILE)

@@ -49,6 +49,8 @@ class Context:
     sent_at: datetime | None = None
     # Messages we asked for, which a charger that is not accepted yet may send.
     triggered: dict[str, "Triggered"] = field(default_factory=dict)
+    # Secrets on their way: by the call's id what its answer must not repeat.
+    hushed: dict[str, str] = field(default_factory=dict)
     # Calls sent on this socket whose effect a message of the charger shows (csms/outcomes.py).
     awaits: set[str] = field(default_factory=set)
     repeats: "OrderedDict[str, Repeat]" = field(default_factory=OrderedDict)
@@ -127,6 +129,10 @@ class Reply:
     note: str = ""
     # Whether the log keeps it: what a charger says too often is answered, and not written down (csms/floods.py).
     kept: bool = True
+    # What was asked, when that was not written down before it was answered: the database was away. Written with the answer.
+    heard: bytes = b""
+    # What the log keeps of it, when it is not all that went out.
+    shown: str = ""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ an error because of our own doubts or troubles; a message that our code stumbles
 """
 
 import logging
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -34,8 +35,9 @@ from csms import (
 from csms.context import Changed, Context, MaySend, Repeat, Reply, Route
 from csms.entrance import Entry
 from csms.frames import Frame, Unreadable
-from csms.models import ChargePoint, Registration
+from csms.models import ChargePoint, Command, Registration
 from csms.quick import Arrived
+from csms.rules import secrecy
 from csms.rules.clock import Offset
 from csms.rules.habits import Habits
 from csms.stations import Known
@@ -49,6 +51,11 @@ PATIENCE_S, SLOW_S = 1.5, 3.0
 # How long, and how many messages long, a charger may take to say a thing again under the same id.
 REPEAT_S = 600
 REPEATS = 64
+# So many secrets may be on their way at once on one line, unanswered.
+HUSHED = 16
+# What is shorter, or part of a word that answers are made of, cannot be told from what else stands in an answer.
+SHORTEST = 4
+ANSWERS = ("accepted", "rejected", "rebootrequired", "notsupported", "unknownvendorid", "unknownmessageid", "true", "false", "null")
 # What a charger that is not accepted yet may say unasked (1.6 §4.2, errata 3.10).
 BEFORE_ACCEPTED = {"BootNotification", "Heartbeat"}
 
@@ -235,6 +242,9 @@ def _quarantine(raw: bytes, frame: Frame, context: Context, error: Exception, no
 def _settle(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
     """An answer to a command of ours. The next one may go out, whatever became of this."""
     raw, frame = rotation.without_key(raw, frame, context.charge_point_pk, context.cp_id)
+    if secret := context.hushed.pop(frame.correlation_id, ""):
+        payload, said = secrecy.hushed(frame.payload, secret), secrecy.hushed(frame.description, secret)
+        raw, frame = secrecy.hushed_frame(raw, secret), replace(frame, payload=payload, description=said)
     try:
         _settled(raw, frame, context, now)
     except (OperationalError, InterfaceError):
@@ -254,6 +264,7 @@ def _settled(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
             response=None if failed else frame.payload,
             error=f"{frame.code}: {frame.description}" if failed else "",
             now=now,
+            also=context.habits.secret_keys,
         )
         context.effects += [Changed(place.code) for place in context.places.values()]
         note = "" if command else "answers nothing we asked"
@@ -357,4 +368,21 @@ def next_command(context: Context) -> Reply | None:
     context.sent_at = now
     outcomes.sent(context, command, now)
     text = frames.call(command.unique_id, command.action, rotation.payload_of(command, context.cp_id))
-    return Reply(text, command.unique_id, frames.CALL, command.action, now)
+    if command.secret_payload is None:
+        return Reply(text, command.unique_id, frames.CALL, command.action, now)
+    hush(context, command)
+    shown = frames.call(command.unique_id, command.action, command.payload)
+    return Reply(text, command.unique_id, frames.CALL, command.action, now, shown=shown)
+
+
+def hush(context: Context, command: Command) -> None:
+    """A secret goes out: its answer must not repeat it, nor may what is read of that key from now on be kept."""
+    for name in secrecy.CARRIES.get(command.action, ()):
+        said = (command.secret_payload or {}).get(name)
+        if isinstance(said, str) and len(said) >= SHORTEST and not any(said.casefold() in word for word in ANSWERS):
+            context.hushed[command.unique_id] = said
+    while len(context.hushed) > HUSHED:
+        del context.hushed[next(iter(context.hushed))]
+    key = command.payload.get("key")
+    if isinstance(key, str) and not secrecy.is_secret(key, context.habits.secret_keys):
+        context.habits = replace(context.habits, secret_keys=(*context.habits.secret_keys, key))

@@ -10,6 +10,7 @@ import re
 from typing import Any
 
 from csms import frames, repair
+from csms.rules.secrecy import masked_frame
 
 log = logging.getLogger(__name__)
 TAG_KEYS = {"idtag", "parentidtag", "idtoken"}
@@ -26,6 +27,7 @@ def plain(raw: bytes) -> str:
 
 def shown(raw: bytes, *, tags: bool, indent: int | None = 2) -> str:
     """The frame to be read: indented (`indent=None`: on one line as it came). `tags`: whether idTags may be seen whole."""
+    raw = masked_frame(bytes(raw))  # a name may be known to be a secret's since it was written
     text = plain(raw)
     if tags and indent is None:
         return text
@@ -41,7 +43,7 @@ def shown(raw: bytes, *, tags: bool, indent: int | None = 2) -> str:
 
 def understood(raw: bytes, *, tags: bool, version: str = "1.6") -> tuple[str, list[str]]:
     """A request's payload as our repair makes it, indented, and what it changed; ("", []) when it changes nothing."""
-    frame = frames.read(bytes(raw))
+    frame = frames.read(masked_frame(bytes(raw)))
     if not isinstance(frame, frames.Frame) or frame.type != frames.CALL or frame.action not in repair.actions(version):
         return "", []
     fixed = repair.repair(version, frame.action, frame.payload)
@@ -54,7 +56,7 @@ def understood(raw: bytes, *, tags: bool, version: str = "1.6") -> tuple[str, li
 
 def gist(raw: bytes, *, tags: bool) -> str:
     """A frame's plain values in one short line: "connectorId 1 · status Charging"; "" when there are none, or it is no JSON."""
-    data = _loads(raw) if len(raw) < _SHORT else None
+    data = _loads(masked_frame(bytes(raw))) if len(raw) < _SHORT else None
     if not isinstance(data, list) or len(data) < 3:
         return ""
     if data[0] == frames.CALLERROR:

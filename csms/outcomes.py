@@ -52,7 +52,7 @@ def seen(context: Context, action: str, payload: dict[str, Any], now: datetime) 
     """A message came in on a socket that waits for something."""
     waits = context.triggered.get(action)
     if waits is not None and (waits.connector_no is None or waits.connector_no == payload.get("connectorId")):
-        for one in [name for name, other in context.triggered.items() if other is waits]:
+        for one in [name for name, other in list(context.triggered.items()) if other is waits]:
             del context.triggered[one]
         if now < waits.until:
             commands.effective(Command.objects.filter(pk=waits.command_pk), now, f"{action} came.")

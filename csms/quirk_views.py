@@ -88,6 +88,7 @@ def _save(row: ChargePoint, form: OwnForm) -> None:
     after = {"profile": locked.quirk_profile_id, "settings": locked.quirk_settings}
     if after != before:
         audit.record("charge_point.habits", locked, trigger="console", before=before, after=after)
+        quirks.conceal([locked.pk], quirks.of(locked).secret_keys)
         wishes.take_up([locked.pk], quirks.wishes(locked), clock.now())
 
 

@@ -7,11 +7,14 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import Count
+from django.db.models import Count, Q
 
-from csms.models import ChargePoint, QuirkProfile
+from accounts import audit
+from csms.models import ChargePoint, ConfigurationKey, QuirkProfile
 from csms.rules import habits
+from csms.rules.configuration import MAX_KEY
 from csms.rules.habits import Habits, Known, Told
+from csms.rules.secrecy import is_secret
 
 # A profile edited in the console reaches every process within this.
 REMEMBERED_S = 15.0
@@ -100,7 +103,9 @@ def sources(charge_point: ChargePoint) -> tuple[dict[str, Told], dict[str, Told]
 
 def wishes(charge_point: ChargePoint) -> list[tuple[str, str, str]]:
     """The keys its profiles want configured: key, value, who says so."""
-    return [(key, one.value, one.by) for key, one in sorted(sources(charge_point)[1].items())]
+    told, wanted = sources(charge_point)
+    secret = told["secret_keys"].value if "secret_keys" in told else ()
+    return [(key, one.value, one.by) for key, one in sorted(wanted.items()) if not is_secret(key, secret)]
 
 
 def matches(profile: Known) -> list[tuple[str, str, str, int]]:
@@ -115,6 +120,29 @@ def kinds() -> list[tuple[str, str, str, int]]:
         rows = ChargePoint.objects.order_by().values_list("vendor", "model", "firmware_version").annotate(number=Count("pk"))
         _kinds = (time.monotonic(), list(rows))
     return _kinds[1]
+
+
+def keep_secret(charge_point: ChargePoint, key: str) -> None:
+    """From now on this charger's values of this key are nobody's to read: one of its own settings says so. In a transaction."""
+    row = ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point.pk)
+    before = row.quirk_settings
+    listed = before.get("secret_keys", [])
+    row.quirk_settings = {**before, "secret_keys": [*listed, key.replace("*", "")[:MAX_KEY]]}
+    row.save(update_fields=["quirk_settings"])
+    charge_point.quirk_settings = row.quirk_settings
+    audit.record(
+        "charge_point.habits", row, trigger="said to be a secret", before={"settings": before}, after={"settings": row.quirk_settings}
+    )
+    conceal([row.pk], of(row).secret_keys)
+
+
+def conceal(charge_point_pks: list[int], also: tuple[str, ...]) -> None:
+    """What these chargers reported under names that are secrets' now is forgotten, and not wished for any more."""
+    mine = ConfigurationKey.objects.filter(Q(value__isnull=False) | Q(wanted__isnull=False), charge_point__in=charge_point_pks)
+    secret = [key for key in mine.order_by().values_list("key", flat=True).distinct() if is_secret(key, also)] if also else []
+    if secret:
+        rows = ConfigurationKey.objects.filter(charge_point__in=charge_point_pks, key__in=secret)
+        rows.update(value=None, wanted=None, wanted_by="", state=ConfigurationKey.State.REPORTED, next_try_at=None, attempts=0, error="")
 
 
 def learn(charge_point_pk: int, **facts: Any) -> None:

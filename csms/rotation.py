@@ -122,7 +122,9 @@ def replace(row: ChargePoint, key: str, now: datetime) -> None:
 
 # -- at the wire -------------------------------------------------------------------------------------------------------
 def payload_of(command: Command, cp_id: str) -> dict[str, Any]:
-    """What is sent for a command: with the key in it, where the command is about one."""
+    """What is sent for a command: with the key, or the secret, in it, where the command is about one."""
+    if command.secret_payload is not None:
+        return command.secret_payload
     return {**command.payload, "value": credentials.derived_key(cp_id, command.secret)} if command.secret else command.payload
 
 

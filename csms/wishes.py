@@ -16,7 +16,7 @@ from csms.frames import clean
 from csms.models import ChargePoint, Command, CommandState, ConfigurationKey
 from csms.rules import configuration as rule
 from csms.rules.habits import Known
-from csms.rules.secrecy import is_secret
+from csms.rules.secrecy import MASK, is_own_key, is_secret
 
 State = ConfigurationKey.State
 # Why a command of ours was asked.
@@ -86,6 +86,7 @@ def spread(speaks_of: Iterable[Known], profile_pk: int, now: datetime) -> int:
         like = ChargePoint(
             vendor=vendor, model=model, firmware_version=firmware, quirk_profile_id=chosen_pk, quirk_settings=json.loads(own)
         )
+        quirks.conceal(pks, quirks.of(like).secret_keys)
         take_up(pks, quirks.wishes(like), now)
     return sum(map(len, alike.values()))
 
@@ -96,8 +97,10 @@ def wish(charge_point: ChargePoint, key: str, value: str, *, by: str, now: datet
     key = rule.canonical(clean(key).strip())
     if not key or len(key) > rule.MAX_KEY:
         raise ValidationError(f"A key has 1 to {rule.MAX_KEY} characters.")
-    if is_secret(key) or key.lower() == "securityprofile":
+    if is_own_key(key) or key.lower() == "securityprofile":
         raise ValidationError(f"{key} is changed on the charger's security page, so that it cannot lock itself out.")
+    if is_secret(key, quirks.of(charge_point).secret_keys):
+        raise ValidationError(f"{key} is a secret, and wishes can be read. Send it once: “Set a configuration key” on the charger's page.")
     if len(value) > rule.MAX_VALUE or clean(value) != value:
         raise ValidationError(f"A value has {rule.MAX_VALUE} characters at most, and no control characters.")
     mine = ConfigurationKey.objects.select_for_update(no_key=True).filter(charge_point=charge_point)
@@ -165,7 +168,7 @@ def again(row: ConfigurationKey, state: str, now: datetime, error: str) -> None:
 def change_answered(command: Command, now: datetime) -> None:
     """ChangeConfiguration was answered, whoever asked for it."""
     key, value = str(command.payload.get("key", "")), str(command.payload.get("value", ""))
-    if is_secret(key):
+    if value == MASK or is_secret(key):
         return
     mine = ConfigurationKey.objects.select_for_update(no_key=True, of=("self",)).select_related("charge_point")
     row = mine.filter(charge_point_id=command.charge_point_id, key__iexact=key).first()

@@ -12,7 +12,7 @@ from unfold.paginator import InfinitePaginator
 
 from accounts.filters import ScopedRelatedFilter
 from accounts.scoped_admin import ReadOnlyAdmin
-from csms import log_views
+from csms import commands, log_views
 from csms.models import (
     ChargerError,
     ChargingSession,
@@ -160,8 +160,7 @@ class CommandAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Payload")
     def asked_with(self, row: Command) -> str:
-        # A one-time tag opens a charger until it is used.
-        return _as_json({name: "…" + str(value)[-4:] if name == "idTag" else value for name, value in row.payload.items()})
+        return _as_json(commands.shown(row, tags=False))
 
     @admin.display(description="Answer")
     def answer(self, row: Command) -> str:

@@ -1,3 +1,5 @@
+from typing import Any
+
 from django.db import models
 from django.db.models import Q
 
@@ -59,6 +61,9 @@ class Command(Audited):
     background = models.BooleanField(default=False)
     # Of a key that is made when the frame is sent, and can be made again from this alone by whoever has the pepper; emptied at the end.
     secret = models.CharField(max_length=64, blank=True, editable=False)
+    # What is sent, when `payload` does not say it all because it is a secret: readable by the sender alone (csms/sealed.py), and
+    # emptied when it has been sent, or will not be.
+    sealed = models.TextField(blank=True, editable=False)
     trigger = models.CharField(max_length=80, blank=True, help_text="Why it was asked.")
     requested_by = models.CharField(max_length=150, blank=True)
     send_after = models.DateTimeField(null=True, blank=True, help_text="Not sent before this; empty: at once.")
@@ -70,6 +75,9 @@ class Command(Audited):
     response = models.JSONField(null=True, blank=True)
     error = models.CharField(max_length=255, blank=True)
     note = models.CharField(max_length=255, blank=True, help_text="What was odd about the answer, or what showed its effect.")
+
+    # What is sent instead of `payload`, once it was claimed for sending (csms/commands.py: next_to_send).
+    secret_payload: dict[str, Any] | None = None
 
     class Meta:
         ordering = ["-id"]

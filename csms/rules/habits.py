@@ -37,6 +37,7 @@ class Habits:
     configuration: tuple[tuple[str, str], ...] = ()
     configuration_chunk: int = 10
     read_back: bool = True
+    secret_keys: tuple[str, ...] = ()
     # commands
     commands_unsupported: tuple[str, ...] = ()
     command_interval_s: int = 0
@@ -77,6 +78,7 @@ HELP: dict[str, str] = {
     "configuration": "Keys that are to be set, and their values.",
     "configuration_chunk": "So many keys are asked for at once.",
     "read_back": "Keys are read again after they were set.",
+    "secret_keys": "Names of keys, or of a vendor's fields, whose values are secrets; * for anything. Masked wherever they are kept.",
     "commands_unsupported": "Calls it does not know, or that harm it: refused here.",
     "command_interval_s": "The least time between two of our calls.",
     "availability_zero": "Takes ChangeAvailability for connector 0.",
@@ -123,7 +125,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ),
     ("Tags", ("id_tag_form", "anonymous_tag", "local_list_chunk")),
     ("Meters and clock", ("energy_unit", "power_unit", "register_unit", "naive_time")),
-    ("Configuration", ("configuration", "configuration_chunk", "read_back")),
+    ("Configuration", ("configuration", "configuration_chunk", "read_back", "secret_keys")),
     ("Commands", ("commands_unsupported", "command_interval_s", "availability_zero")),
     ("Smart charging", ("stack_level", "profile_kind", "rate_unit", "number_phases", "least_current_a", "profile_interval_s")),
     ("Files and vendor messages", ("file_scheme", "data_transfer", "vendor_id", "post_boot_state", "session_limit")),
@@ -177,6 +179,8 @@ def _wrong(name: str, value: Any) -> str:
         good = isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value)
         if good and name == "subprotocols":
             good = bool(value) and all(one in SUBPROTOCOLS for one in value)
+        if good and name == "secret_keys" and not all(one.strip("* ") and len(one) <= MAX_KEY for one in value):
+            return f"secret_keys: a name has 1 to {MAX_KEY} characters, and more than asterisks."
         return "" if good else f"{name} is a list of texts" + (f" out of {', '.join(SUBPROTOCOLS)}." if name == "subprotocols" else ".")
     if not isinstance(value, str):
         return f"{name} is a text."
@@ -216,6 +220,8 @@ def sources(profiles: list[Known], own: dict[str, Any]) -> tuple[dict[str, Told]
                 continue
             if name == "configuration":
                 configuration |= {key: Told(wanted, by) for key, wanted in value.items()}
+            elif name == "secret_keys" and name in told:
+                told[name] = Told(tuple(dict.fromkeys((*told[name].value, *value))), f"{told[name].by}, {by}")
             else:
                 told[name] = Told(tuple(value) if isinstance(value, list) else value, by)
     return told, configuration
@@ -224,7 +230,7 @@ def sources(profiles: list[Known], own: dict[str, Any]) -> tuple[dict[str, Told]
 def resolve(profiles: list[Known], own: dict[str, Any]) -> Habits:
     """The habits these profiles make, in their order, and the charger's own settings over them. What is wrong is left out.
 
-    Keys to be configured add up; every other setting is overruled.
+    Keys to be configured add up, and so do secret ones; every other setting is overruled.
     """
     told, configuration = sources(profiles, own)
     settings = {name: one.value for name, one in told.items()}

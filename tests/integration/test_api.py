@@ -5,14 +5,16 @@ from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.urls import reverse
 
 from accounts import tokens
 from accounts.models import ApiToken, AuditEntry
 from accounts.roles import Role
-from csms import batches, onboarding
+from csms import batches, commands, onboarding
 from csms.models import ChargePoint, Command, IdTag
 from tests.charger import Charger
 from tests.factories import PASSWORD, make_user
+from tests.stories import signed_in
 from voltaro import clock
 
 pytestmark = pytest.mark.django_db
@@ -219,3 +221,23 @@ def test_who_waits_in_the_onboarding_inbox_is_no_charger_yet(om, client, charger
     assert not Command.objects.filter(charge_point=waits).exists()
     onboarding.claimed(waits, identity="NEW-1")
     assert "NEW-1" in {row["cp_id"] for row in om.get().json()["results"]} and om.get("NEW-1/").status_code == 200
+
+
+def test_tags_in_a_command_are_shown_to_those_who_may_see_them_and_a_payments_to_nobody(om, client, charger, network):
+    """However deep they stand in it."""
+    permit = IdTag.objects.create(tag="0123456789ABCDEF", kind="one_time", connector=network.kaveri_connector, charge_point=charger.row)
+    paid = commands.request(charger.row, "RemoteStartTransaction", {"connectorId": 1, "idTag": permit.tag}, trigger="paid", permit=permit)
+    listed = {
+        "listVersion": 2,
+        "updateType": "Full",
+        "localAuthorizationList": [{"idTag": "CARD00112233", "idTagInfo": {"parentIdTag": "FAMILY99"}}],
+    }
+    told = commands.request(charger.row, "SendLocalList", listed, trigger="list")
+    assert om.get(f"VLT-0001/commands/{paid.pk}/").json()["payload"] == {"connectorId": 1, "idTag": "…CDEF"}
+    assert om.get(f"VLT-0001/commands/{told.pk}/").json()["payload"] == listed
+    support = program(client, make_user("sita", Role.SUPPORT, network.voltaro))
+    for row in (paid, told):
+        seen = support.get(f"VLT-0001/commands/{row.pk}/").content.decode()
+        assert "0123456789AB" not in seen and "CARD0011" not in seen and "FAMILY99" not in seen
+    page = signed_in(make_user("gita", Role.SUPPORT, network.voltaro)).get(reverse("csms:command", args=[told.pk]))
+    assert page.status_code == 200 and "CARD0011" not in page.content.decode()

@@ -277,7 +277,7 @@ def test_G05_a_reboot_is_waited_for_and_then_it_is_read_again(charger):
     ("odd", "key", "state"),
     [
         ({"reject": ["HeartbeatInterval"]}, "HeartbeatInterval", "rejected"),
-        ({}, "NoSuchKey", "not_supported"),
+        ({}, "NoSuchSetting", "not_supported"),
         ({"errors": {"ChangeConfiguration": "NotImplemented"}}, "HeartbeatInterval", "not_supported"),
         ({"errors": {"ChangeConfiguration": "InternalError"}}, "HeartbeatInterval", "due"),
     ],

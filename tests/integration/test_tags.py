@@ -9,8 +9,8 @@ import pytest
 from django.db import OperationalError
 
 from accounts.models import AuditEntry
-from csms import dispatch, permits, sessions, tags
-from csms.models import ChargePoint, ChargingSession, Command, IdTag, QuirkProfile
+from csms import dispatch, message_log, permits, sessions, tags
+from csms.models import ChargePoint, ChargingSession, Command, IdTag, OcppMessage, QuirkProfile
 from tests import factories
 from tests.charger import Charger, later
 from tests.integration.test_permits import both
@@ -400,6 +400,43 @@ async def test_A08_the_answer_comes_in_time_however_the_database_is_away(how, mo
     if how != "hangs":
         with pytest.raises(OperationalError):  # what may wait is held
             await socket.route_message(b'[2,"2","Heartbeat",{}]')
+
+
+@pytest.mark.parametrize("ends", ["gone at once", "gone later", "written later"])
+def test_A08_what_was_asked_meanwhile_stands_in_the_log_once_before_its_answer(ends, charger, monkeypatch):
+    """Also when the database hears of it only afterwards, and when it had heard of it all the time."""
+    from csms import charge_point, message_writer, threads
+
+    async def run(*args):
+        if ends != "gone at once":
+            await asyncio.sleep(0.3)
+        if ends != "written later":
+            raise OperationalError("gone")
+        return None  # in truth: kept by dispatch, and its answer came too late
+
+    monkeypatch.setattr(threads, "run", run)
+    monkeypatch.setattr(threads, "in_trouble", lambda: False)
+    monkeypatch.setattr(dispatch, "patience_s", lambda: 0.1)
+    monkeypatch.setattr(dispatch, "SLOW_S", 0.0)
+    tags.remember(charger.row.pk, "CARD1", tags.TagAnswer("Accepted"), clock.now())
+    kept: list = []
+    socket = charge_point.ChargePoint(charger.context, Line(), sent=kept.append, effects=None)
+
+    async def story():
+        await socket.route_message(b'[2,"1","Authorize",{"idTag":"card1"}]')
+        await asyncio.sleep(0.5)
+
+    asyncio.run(story())
+    OcppMessage.objects.all()._raw_delete("default")
+    message_writer.sent([(charger.context, reply, clock.now()) for reply in kept])
+    found = OcppMessage.objects.order_by("id")
+    seen = [(one.direction, one.message_type, one.action) for one in found]
+    asked, answered = ("IN", 2, "Authorize"), ("OUT", 3, "Authorize")
+    assert seen == {"gone at once": [asked, answered], "gone later": [answered, asked], "written later": [answered]}[ends]
+    for one in found.filter(direction="IN"):
+        assert bytes(one.raw) == b'[2,"1","Authorize",{"idTag":"card1"}]' and "from memory" in one.note
+    told = message_log.exchanges_of(list(found))
+    assert all(bool(one.answer) for one in told.values()) and (ends == "written later" or all(one.request for one in told.values()))
 
 
 def test_A08_our_own_mistake_is_answered_from_memory_too(charger, card, monkeypatch):

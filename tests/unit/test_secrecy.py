@@ -1,12 +1,15 @@
 """A secret is masked wherever a charger, or a person, may put it."""
 
 import json
+import re
+from importlib.resources import files
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from csms.rules.secrecy import MASK, is_secret, masked, masked_frame, without
+from csms.rules import configuration
+from csms.rules.secrecy import MASK, hushed_frame, is_own_key, is_secret, masked, masked_frame, without
 
 KEY = "c0ffee11" * 5
 
@@ -14,17 +17,59 @@ KEY = "c0ffee11" * 5
 @pytest.mark.parametrize(
     "name",
     ["AuthorizationKey", "authorizationkey", "AUTHORIZATION_KEY", "Authorization-Key", "BasicAuthPassword", "WiFi.Password", "APN_passwd",
-     "FtpPassphrase", "ClientSecret", "SIM_PIN", "OcppAuthKey", "PreSharedKey"],
+     "FtpPassphrase", "ClientSecret", "SIM_PIN", "OcppAuthKey", "PreSharedKey", "WifiKey", "wifikey", "WIFI_KEY", "WpaPsk", "wpa-psk",
+     "AccessToken", "accesstoken2", "UserPin", "PIN", "SimPin1Code", "PinCode", "FtpPass", "ApnPwd", "SimPuk", "EncryptionKey1",
+     "Credentials"],
 )  # fmt: skip
 def test_these_names_hold_secrets(name):
     assert is_secret(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["AuthorizeRemoteTxRequests", "AuthorizationCacheEnabled", "MeterValueSampleInterval", "WebSocketPingInterval", "", None, 5]
-)
+    "name",
+    ["AuthorizeRemoteTxRequests", "AuthorizationCacheEnabled", "MeterValueSampleInterval", "WebSocketPingInterval", "", None, 5,
+     "key", "Key",
+     "configurationKey", "unknownKey", "idToken", "groupIdToken", "MeterPublicKey", "GetConfigurationMaxKeys", "MeterBypass", "Spinning",
+     "issuerKeyHash", "Pinging", "CertificatePinning"],
+)  # fmt: skip
 def test_these_do_not(name):
     assert not is_secret(name)
+
+
+def test_no_word_of_the_standard_is_a_secret_but_its_keys():
+    """Neither its configuration keys nor the fields of its messages: else our own log would be full of asterisks."""
+    assert [key for key in configuration.STANDARD_KEYS if is_secret(key)] == [key for key in configuration.STANDARD_KEYS if is_own_key(key)]
+    fields: set[str] = set()
+    for path in (files("ocpp.v16") / "schemas").iterdir():
+        fields |= set(re.findall(r'"(\w+)":\s*\{', path.read_text(encoding="utf-8-sig")))
+    assert {"configurationKey", "idTag", "issuerKeyHash"} < fields
+    assert {name for name in fields if is_secret(name)} == set()
+
+
+@pytest.mark.parametrize(
+    ("also", "name", "is_one"),
+    [(("VendorCode",), "vendor_code", True), (("Vendor*",), "VendorThing", True), (("*Code",), "VendorCode", True),
+     (("*Code",), "Coded", False),
+     ((), "VendorCode", False), (("A.B",), "ab", True)],
+)  # fmt: skip
+def test_what_people_list_is_a_secret_too(also, name, is_one):
+    assert is_secret(name, also) is is_one
+    frame = json.dumps([3, "a", {"configurationKey": [{"key": name, "value": KEY}, {"key": "Other", "value": "40"}]}]).encode()
+    for raw in (frame, frame[:-2]):
+        seen = masked_frame(raw, also)
+        assert (KEY.encode() not in seen) is is_one
+    told = json.dumps([2, "a", "DataTransfer", {"vendorId": "V", "data": json.dumps({name: KEY})}]).encode()
+    assert (KEY.encode() not in masked_frame(told, also)) is is_one
+
+
+def test_an_answer_that_repeats_a_secret_is_told_without_it():
+    raw = json.dumps([3, "hunter22", {"status": "Accepted", "vendor": ["set to HUNTER22!"], "n": 1}]).encode()
+    assert json.loads(hushed_frame(raw, "hunter22")) == [3, "hunter22", {"status": "Accepted", "vendor": ["set to ***!"], "n": 1}]
+    for odd in ('": "', '","', "12.5", 'a"b\\c', "null"):
+        raw = json.dumps([3, "x", {"said": odd, "n": 12.5, "m": None}]).encode()
+        assert json.loads(hushed_frame(raw, odd))[2]["said"] == "***"
+        assert b"***" in hushed_frame(raw[:-1], odd)
+    assert hushed_frame(b'[3, "x", {"a": 1}]', "hunter22") == b'[3, "x", {"a": 1}]'
 
 
 FRAMES = [

@@ -34,6 +34,7 @@ class Command(BaseCommand):
         parser.add_argument("--wait", type=float, default=30, metavar="SECONDS", help="for the answer (default 30)")
         parser.add_argument("--effect", action="store_true", help="wait until it has visibly happened, not only for the answer")
         parser.add_argument("--key", metavar="KEY", help="asking twice under one key asks once")
+        parser.add_argument("--secret", action="store_true", help="its value is nobody's to read (ChangeConfiguration, DataTransfer)")
         parser.add_argument("--json", action="store_true", help="print one JSON object instead of the command's life")
 
     def handle(self, *args: Any, **asked: Any) -> None:
@@ -65,6 +66,7 @@ class Command(BaseCommand):
                     idempotency_key=asked["key"],
                     expires_in_s=max(1, round(asked["wait"])),
                     limited=False,
+                    secret=asked["secret"],
                 )
         except ValidationError as refusal:
             raise CommandError(refusal.messages[0]) from None
