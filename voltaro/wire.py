@@ -1,5 +1,6 @@
 """What daphne is taught about lines, where it has no option for it. One class: daphne's own protocol, and what chargers need of it.
 
+    before it listens    a request, or a handshake, that does not say what it wants in time is cut off (Head)
     before it parses     handshakes as chargers write them: no Host, an odd Origin, a path that begins with two slashes ...
     at the door          a refusal with its status (401, 503) where daphne can only say 403
     while it is open     a size and a number of pieces that a message may have; reading that can be stopped and writing that can be
@@ -19,8 +20,9 @@ from http import HTTPStatus
 from typing import Any
 
 from autobahn.twisted.websocket import ConnectionDeny
-from daphne import server, ws_protocol
+from daphne import http_protocol, server, ws_protocol
 from django.conf import settings
+from twisted.web import http
 
 from voltaro import clock
 
@@ -35,6 +37,8 @@ MAX_PIECES = 4096
 UNFINISHED_S = 120
 # A line may ask so many pings a minute of us.
 PINGS_A_MINUTE = 120
+# How long a request may take over its first lines, from its first byte (or the connection's beginning) on; as nginx has it.
+HEAD_S = 15
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # Of a charger's handshake nobody reads these, and the library is particular about them.
 _DROPPED = {b"connection", b"host", b"origin", b"sec-websocket-origin", b"sec-websocket-extensions"}
@@ -211,6 +215,44 @@ class Line(ws_protocol.WebSocketProtocol):
                 self.sendPing()
 
 
+class Head(http.HTTPChannel):
+    """A connection before anything of ours has heard of it. Twisted ends one that is silent for a minute; a byte now and then is not."""
+
+    _deadline: Any = None
+
+    def connectionMade(self) -> None:
+        super().connectionMade()
+        self._deadline = self.callLater(HEAD_S, self._too_slow)
+
+    def dataReceived(self, data: bytes) -> None:
+        # The next request of a connection that is kept; not the body of one, nor what waits behind one that is being answered.
+        if self._deadline is None and self.line_mode and not self._handlingRequest:
+            self._deadline = self.callLater(HEAD_S, self._too_slow)
+        super().dataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        self._in_time()
+        super().allHeadersReceived()
+
+    def connectionLost(self, reason: Any) -> None:
+        self._in_time()
+        super().connectionLost(reason)
+
+    def _in_time(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _too_slow(self) -> None:
+        self._deadline = None
+        if self.transport is not None:
+            self.transport.abortConnection()
+
+
+def _made() -> Any:
+    return http._GenericHTTPChannelProtocol(Head())
+
+
 def tidied(request: bytes) -> bytes:
     """A charger's handshake as the WebSocket library wants it; any other request as it is.
 
@@ -246,6 +288,7 @@ def tidied(request: bytes) -> bytes:
 def teach() -> None:
     """From now on daphne makes our lines, and tells the application which one it speaks on."""
     ws_protocol.WebSocketFactory.protocol = Line
+    http_protocol.HTTPFactory.protocol = staticmethod(_made)
     server.Server.create_application = _create_application
     server.Server.listen_success = _listen_success
 

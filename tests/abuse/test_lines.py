@@ -18,6 +18,7 @@ from csms.stations import add_charge_point
 from tests.abuse.raw import PING, PONG, TEXT, RawLine
 from tests.server import basic, serving
 from tests.simulate_client import ChargerClient
+from voltaro import wire
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.e2e]
 KEY, OTHER_KEY = "a1" * 20, "b2" * 20
@@ -160,14 +161,23 @@ def test_A05_a_spray_narrows_the_door_of_that_address_only(server, chargers, tmp
     assert (spray.actor, spray.after) == ("127.0.0.6", {"address": "127.0.0.6", "refusals": 30})
 
 
-def test_A15_half_open_handshakes_do_not_hold_the_door(server, chargers):
+def test_A15_half_open_handshakes_do_not_hold_the_door_and_are_cut_off(server, chargers):
+    """Also without a proxy before the server, and also when a byte comes now and then."""
     half_open = [RawLine(server.port, "", "", handshake=False) for _ in range(300)]
+    opened = time.monotonic()
     for one in half_open:
         one.line.sendall(b"GET /ocpp/VLT-0001 HTTP/1.1\r\nUpgrade: webso")
     began = time.monotonic()
     assert tries(server, "VLT-0001", KEY, "127.0.0.1") == [101]
     assert time.monotonic() - began < 2
+    while time.monotonic() - opened < wire.HEAD_S - 3:
+        time.sleep(2)
+        for one in half_open[:30]:
+            one.line.sendall(b"c")
     for one in half_open:
+        one.line.settimeout(max(0.1, opened + wire.HEAD_S + 10 - time.monotonic()))
+        with suppress(ConnectionError):  # torn, rather than closed
+            assert one.line.recv(100) == b""
         one.line.close()
 
 

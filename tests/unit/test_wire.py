@@ -1,5 +1,15 @@
 """Handshakes as chargers write them, made into what the WebSocket library takes."""
 
+from types import SimpleNamespace
+from typing import ClassVar
+
+import pytest
+from twisted.internet.address import IPv4Address
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.web import http
+
+from voltaro import wire
 from voltaro.wire import tidied
 
 
@@ -51,3 +61,69 @@ def test_any_other_request_is_not_touched():
         b"\x00\xff\r\n\r\n",
     ):
         assert tidied(raw) == raw
+
+
+# -- requests that take their time --------------------------------------------------------------------------------------
+HEAD = b"GET /ocpp/VLT-0001 HTTP/1.1\r\nHost: x\r\n"
+
+
+class Heard(http.Request):
+    """A request that has arrived; it is answered when the test says so."""
+
+    all: ClassVar[list[http.Request]] = []
+
+    def process(self) -> None:
+        self.all.append(self)
+
+
+@pytest.fixture
+def line():
+    """A connection, its clock, and how to say something on it."""
+    Heard.all.clear()
+    factory = http.HTTPFactory(reactor=(time := Clock()))
+    factory.protocol = wire._made
+    protocol = factory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 5))
+    protocol.requestFactory = Heard
+    protocol.makeConnection(transport := StringTransport())
+
+    def drip(said: bytes, *, every_s: float = 1.0) -> None:
+        for number in range(len(said)):
+            protocol.dataReceived(said[number : number + 1])
+            time.advance(every_s)
+
+    return SimpleNamespace(
+        said=protocol.dataReceived, time=time, drip=drip, ended=lambda: transport.disconnected or transport.disconnecting
+    )
+
+
+def test_A15_a_head_that_never_ends_is_cut_off_however_it_comes(line):
+    line.drip(HEAD[: wire.HEAD_S - 1])
+    assert not line.ended()
+    line.drip(HEAD[wire.HEAD_S - 1 : wire.HEAD_S + 1])
+    assert line.ended() and not Heard.all
+
+
+def test_A15_so_is_a_line_that_says_nothing(line):
+    line.time.advance(wire.HEAD_S - 1)
+    assert not line.ended()
+    line.time.advance(2)
+    assert line.ended()
+
+
+def test_a_request_that_arrived_is_not_hurried_and_the_next_one_has_its_own_time(line):
+    line.said(HEAD + b"\r\n")
+    line.time.advance(wire.HEAD_S * 20)
+    assert len(Heard.all) == 1 and not line.ended()
+    Heard.all[0].setHeader(b"content-length", b"0")
+    Heard.all[0].finish()
+    line.time.advance(wire.HEAD_S * 2)  # kept, idle
+    assert not line.ended()
+    line.drip(HEAD, every_s=wire.HEAD_S / 10)
+    assert line.ended() and len(Heard.all) == 1
+
+
+def test_a_body_has_a_bound_of_its_own(line):
+    """A charger on a slow modem sends its diagnostics for an hour."""
+    line.said(b"PUT /uploads/x HTTP/1.1\r\nHost: x\r\nContent-Length: 40\r\n\r\n")
+    line.drip(b"x" * 40, every_s=wire.HEAD_S)
+    assert not line.ended() and len(Heard.all) == 1
