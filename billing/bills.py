@@ -84,6 +84,8 @@ def bill(session_pk: int) -> bool:
             "overrun_wh": made.overrun_wh,
         },
     )
+    if payment is not None:
+        _give_back(payment, made)
     ring("bill.made")
     return True
 
@@ -128,16 +130,19 @@ def _of_payment(session: ChargingSession, payment: QRPayment, wh: int) -> Bill:
     )
     _lines(made)
     _books(session, payment, end)
-    # What other hands refunded meanwhile (on Razorpay's dashboard) does not go back twice.
-    rest = min(end.refund_due, refunds.held(payment))
+    return made
+
+
+def _give_back(payment: QRPayment, made: Bill) -> None:
+    """What is left of the payment. What other hands refunded meanwhile (on Razorpay's dashboard) does not go back twice."""
+    rest = min(made.refund_due, refunds.held(payment))
     if rest >= SMALLEST_REFUND_PAISE:
-        refunds.make(payment, rest, "surplus" if end.billed_wh else "zero_energy")
+        refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy")
     else:
         payment.state = QRPayment.State.ENDED
         payment.review = payment.review if refunds.held(payment) == 0 else "refunded_too_much" if rest < 0 else "rest_too_small"
         payment.save(update_fields=["state", "review"])
         refunds.settle(payment)
-    return made
 
 
 def _books(session: ChargingSession, payment: QRPayment, end: Settlement) -> None:

@@ -177,14 +177,16 @@ def _record(row: ChargingSession, before: Session, after: Session, verdict: Verd
 
 
 # -- ends and pauses that nobody reported ---------------------------------------------------------------------------
-def finalize(session_id: int, reason: str, *, now: datetime | None = None, register_wh: int | None = None, inferred: bool = True) -> bool:
-    """End the session because we say so; True when this call ended it, False when it had ended already."""
+def finalize(
+    session_id: int, reason: str, *, why: str = "", now: datetime | None = None, register_wh: int | None = None, inferred: bool = True
+) -> bool:
+    """End the session because we say so (`why`: in a person's words); True when this call ended it, False when it had ended already."""
     now = now or clock.now()
     with transaction.atomic():
         row = _locked(ChargingSession.objects.filter(pk=session_id))
         if row is None:
             return False
-        event = rule.Stopped(at=row.last_activity_at, register_wh=register_wh, reason=reason, inferred=inferred)
+        event = rule.Stopped(at=row.last_activity_at, register_wh=register_wh, reason=reason, reason_raw=why[:100], inferred=inferred)
         return apply(row, [event], row.connector.max_power_w, now) is Verdict.ENDED
 
 

@@ -1,4 +1,4 @@
-"""Sessions whose energy is doubted: what waits before it is billed, a person's word on it, and disputes."""
+"""Sessions that need a person's word: energy that is doubted, before it is billed; disputes; an end that no charger will say."""
 
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from billing import bills
 from billing.admin.base import may_move_money
 from billing.models import QRPayment
 from billing.rules.payment import Settlement, settle
-from csms import doubts
+from csms import doubts, sessions
 from csms.models import ChargingSession
 from voltaro import clock
 
@@ -107,6 +107,21 @@ def dispute(request: HttpRequest, pk: int) -> HttpResponse:
 def settle_dispute(request: HttpRequest, pk: int) -> HttpResponse:
     """That is over."""
     return _marked(request, pk, disputed=False)
+
+
+@require_POST
+@operators_only
+def end(request: HttpRequest, pk: int) -> HttpResponse:
+    """End a session here, because its charger will not: with the energy last known. What it may still deliver is billed to nobody."""
+    row = get_object_or_404(ChargingSession.objects.visible_to(request.user), pk=pk)
+    form = WhyForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Say why: it stands in the audit.")
+    elif sessions.finalize(row.pk, "OPERATOR", why=form.cleaned_data["why"]):
+        messages.success(request, "The session is over. It is billed with the energy last known; the rest of the payment goes back.")
+    else:
+        messages.info(request, "This session had already ended.")
+    return redirect("console-session", pk)
 
 
 # -- helpers ------------------------------------------------------------------------------------------------

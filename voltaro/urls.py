@@ -22,6 +22,7 @@ urlpatterns = [
     path("console/sessions/<int:pk>/", trace.session, name="console-session"),
     path("console/sessions/<int:pk>/dispute/", doubt_pages.dispute, name="dispute"),
     path("console/sessions/<int:pk>/dispute/settle/", doubt_pages.settle_dispute, name="settle-dispute"),
+    path("console/sessions/<int:pk>/end/", doubt_pages.end, name="end-session"),
     path("console/held/", doubt_pages.held, name="held"),
     path("console/held/<int:pk>/", doubt_pages.held_session, name="held-session"),
     path("console/failures/", failure_pages.overview, name="failures"),
