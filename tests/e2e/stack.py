@@ -37,7 +37,8 @@ class Stack:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.children: list[subprocess.Popen[bytes]] = []
+        self.children: dict[str, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, tuple[str, ...]] = {}
         port, sandbox_port = free_port(), free_port()
         self.url, self.sandbox = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{sandbox_port}"
         self.ws = f"ws://127.0.0.1:{port}"
@@ -68,13 +69,27 @@ class Stack:
         self.wait(lambda: self._ready(f"{self.url}/readyz") and self._ready(f"{self.sandbox}/"), "the stack to start", 60)
 
     def stop(self) -> None:
-        for child in reversed(self.children):
+        children = list(reversed(self.children.values()))
+        for child in children:
             child.send_signal(signal.SIGTERM)
-        for child in reversed(self.children):
+        for child in children:
             try:
                 child.wait(15)
             except subprocess.TimeoutExpired:
                 child.kill()
+
+    def pull_the_plug(self, *names: str) -> None:
+        """kill -9: these processes are gone in the middle of whatever they did."""
+        for name in names:
+            self.children[name].kill()
+            self.children[name].wait(10)
+
+    def start_again(self, *names: str) -> None:
+        """Start them as they were."""
+        for name in names:
+            self._child(name, *self.commands[name])
+        if "server" in names:
+            self.wait(lambda: self._ready(f"{self.url}/readyz"), "the server to be back", 60)
 
     # -- driving it --------------------------------------------------------------------------------------------
     def manage(self, *arguments: str) -> str:
@@ -155,7 +170,7 @@ class Stack:
                 stdin=subprocess.DEVNULL,
                 preexec_fn=die_with_parent,
             )
-        self.children.append(child)
+        self.children[name], self.commands[name] = child, arguments
 
     def _last_words(self) -> str:
         return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-1500:]}" for log in sorted(self.folder.glob("*.log")))
