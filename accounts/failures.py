@@ -6,6 +6,7 @@ entries (`counts`), those that `stand` from the rows that are stuck at this mome
 """
 
 import logging
+import re
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -20,6 +21,7 @@ from voltaro import clock
 
 log = logging.getLogger("voltaro.failures")
 PREFIX = "failure."
+_WORD = re.compile(r"[A-Za-z0-9_.:+-]{1,64}")
 # How far back people and metrics look: no count reads more than this.
 WINDOW = timedelta(days=7)
 LINE, START, MONEY, ORPHAN = "The line", "Start and stop", "Money", "Kept for a person"
@@ -82,10 +84,15 @@ def _noted(mode: str, target: Model, since: datetime) -> bool:
 
 def _log(mode: str, runbook: str, entry: AuditEntry) -> None:
     """One line of words and values that a log collector takes apart; `extra` for those that read records."""
-    detail = " ".join(f"{name}={str(value).replace(' ', '_')}" for name, value in entry.after.items() if value not in (None, ""))
+    detail = " ".join(f"{name}={_plain(value)}" for name, value in entry.after.items() if value not in (None, ""))
     facts = {"failure_mode": mode, "target_type": entry.target_type, "target_id": entry.target_id, "runbook": f"docs/runbooks/{runbook}.md"}
     target = f"{entry.target_type}:{entry.target_id}"
     log.warning("failure mode=%s target=%s runbook=%s %s", mode, target, facts["runbook"], detail, extra=facts)
+
+
+def _plain(value: Any) -> str:
+    """A number or one plain word; a longer text may be a charger's, with a line in it that looks like ours: it is in the audit entry."""
+    return text if _WORD.fullmatch(text := str(value)) else "(text)"
 
 
 def entries(now: datetime, rows: QuerySet[AuditEntry] | None = None) -> QuerySet[AuditEntry]:
