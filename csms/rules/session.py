@@ -331,7 +331,8 @@ def _connector_said(session: Session, event: ConnectorSaid, now: datetime, limit
     if not session.live:
         return session, Verdict.ALREADY_ENDED
     if event.status in ACTIVE:
-        if session.state == State.SUSPENDED and session.idle_status:
+        # After too long it is no longer known to be the same charge; a status alone never ends one: time, or its reading, will.
+        if session.state == State.SUSPENDED and session.idle_status and not _stale(session, now, limits):
             return _resumed(session, now, limits), Verdict.RESUMED
         return (replace(session, idle_since=None) if session.idle_since else session), Verdict.NOT_YET
     if event.status not in IDLE:

@@ -42,6 +42,7 @@ SAID: list[tuple[str, Event, float, dict[str, object]]] = [
     ("The charger asks where it stood (GetLastMeterValue, PostBootState)", Asked(), _SOON, {}),
     (f"The same, after {_TOO_LATE_S} s", Asked(), _TOO_LATE_S, {}),
     ("The connector says Charging, SuspendedEV or SuspendedEVSE", ConnectorSaid("Charging"), _SOON, {}),
+    (f"The same, after {_TOO_LATE_S} s", ConnectorSaid("Charging"), _TOO_LATE_S, {}),
     ("It says Available, Faulted, Unavailable or Reserved", ConnectorSaid("Faulted"), _SOON, {}),
     ("A plain socket says Available", ConnectorSaid("Available", socket=True), _SOON, {}),
     ("It says anything else", ConnectorSaid("Finishing"), _SOON, {}),
