@@ -21,7 +21,9 @@ from accounts.failures import MODES, PREFIX, Mode
 from accounts.models import AuditEntry
 from billing.models import QRPayment, Refund
 from billing.rules.tariff import price
+from billing.templatetags.money import rupees
 from csms import exposure
+from csms.templatetags.console import kw, kwh
 from franchise.models import Payout
 from voltaro import clock
 
@@ -159,7 +161,7 @@ def told(entry: AuditEntry) -> dict[str, Any]:
     }
     words, place = links[entry.target_type]
     name = entry.action.removeprefix(PREFIX)
-    facts = [(key.replace("_", " "), value) for key, value in entry.after.items() if key not in UNSAID and value not in (None, "", [], {})]
+    facts = [_fact(key, value) for key, value in entry.after.items() if key not in UNSAID and value not in (None, "", [], {})]
     return {
         "at": entry.at,
         "name": name,
@@ -169,6 +171,14 @@ def told(entry: AuditEntry) -> dict[str, Any]:
         "facts": facts,
         "charger": entry.target_id if entry.target_type == "csms.chargepoint" else entry.after.get("charge_point"),
     }
+
+
+def _fact(name: str, value: Any) -> tuple[str, Any]:
+    """A fact in people's units."""
+    for unit, shown in (("_wh", lambda wh: f"{kwh(wh)} kWh"), ("_w", lambda watts: f"{kw(watts)} kW"), ("_paise", rupees)):
+        if name.endswith(unit) and type(value) is int:
+            return name.removesuffix(unit).replace("_", " "), shown(value)
+    return name.replace("_", " "), value
 
 
 @require_safe

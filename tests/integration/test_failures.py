@@ -334,5 +334,5 @@ def test_what_is_kept_for_a_person(network, charger):
     charger.stop(4_321)
     charger.start("STRANGER", meter=77)
     text = client.get(reverse("kept")).content.decode()
-    assert "orphan_stop" in text and "4321" in text and "phantom_start" in text
+    assert "orphan_stop" in text and "4.321 kWh" in text and "phantom_start" in text
     assert f"/console/sessions/{ChargingSession.objects.get().pk}/" in text

@@ -26,18 +26,21 @@ NEVER = {
     "I5 a payment has two bills": "SELECT payment_id FROM billing_bill WHERE payment_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1",
     "I5 billed, and charged other energy": """
         SELECT b.session_id FROM billing_bill b JOIN csms_chargingsession s ON s.id = b.session_id
-        WHERE b.delivered_wh <> s.energy_wh OR s.state <> 'STOPPED' OR s.billed_at IS NULL OR s.total_billed <> b.total""",
+        WHERE b.delivered_wh <> coalesce(s.billable_wh, s.energy_wh) AND s.rebill_at IS NULL AND NOT 'held' = ANY(s.flags)
+          OR s.state <> 'STOPPED' OR s.billed_at IS NULL OR s.total_billed <> b.total""",
     "I7 a share is in the books twice, or never": """
         SELECT c.session_id FROM franchise_commissionledgerentry c
         LEFT JOIN billing_journalentry e ON e.key = 'share:' || c.session_id
         GROUP BY c.session_id, c.booked_at, c.payable
         HAVING count(DISTINCT c.id) > 1 OR count(e.id) <> (CASE WHEN c.booked_at IS NULL OR c.payable = 0 THEN 0 ELSE 1 END)""",
-    "I7 a payout is not the sum of its shares": """
-        SELECT p.id FROM franchise_payout p JOIN franchise_commissionledgerentry c ON c.payout_id = p.id
-        WHERE p.state <> 'failed' GROUP BY p.id, p.amount_paise HAVING sum(c.payable) <> p.amount_paise""",
-    "I7 more is paid out than is owed": """
-        SELECT subject, sum(amount_paise) FROM billing_posting WHERE account = 'franchisee_payable'
-        GROUP BY subject HAVING sum(amount_paise) > 0""",
+    "I7 a payout is not the sum of its shares, less what corrections take back": """
+        SELECT p.id FROM franchise_payout p WHERE p.state <> 'failed' AND p.amount_paise <>
+          (SELECT coalesce(sum(payable), 0) FROM franchise_commissionledgerentry c WHERE c.payout_id = p.id)
+          - (SELECT coalesce(sum(payable), 0) FROM franchise_sharecorrection x WHERE x.payout_id = p.id)""",
+    "I7 more is paid out than is owed, beyond what is still to be deducted": """
+        SELECT subject, sum(amount_paise) FROM billing_posting WHERE account = 'franchisee_payable' GROUP BY subject
+        HAVING sum(amount_paise) >
+          (SELECT coalesce(sum(payable), 0) FROM franchise_sharecorrection WHERE deducted AND payout_id IS NULL)""",
     "I13 two live sessions on a connector": """
         SELECT connector_id FROM csms_chargingsession WHERE state <> 'STOPPED' GROUP BY 1 HAVING count(*) > 1""",
     "I14 one start, two sessions": """

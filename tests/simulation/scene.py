@@ -32,6 +32,8 @@ from tests.charger import Charger
 from voltaro import clock, jobs
 from voltaro.celery import BATCH, WORKERS
 
+RIDERS = ("webhooks", "permits.ask", "payments.link", "payments.expire", "bills", "refunds")
+SHARES = ("settlements", "payouts")
 BEGIN = datetime(2026, 3, 2, 4, 30, tzinfo=UTC)
 _stories = itertools.count(1)
 
@@ -88,11 +90,12 @@ class Stage:
         """Run these workers once, as the beat does."""
         return sum(int(WORKERS[name].function("work")(clock.now(), BATCH)) for name in names)
 
-    def rest(self) -> None:
-        """Work until nothing of money is due any more."""
+    def rest(self, *more: str) -> None:
+        """Work until nothing is due any more: a rider's money, and what else is named (`*SHARES`: the franchisee's)."""
+        names = [*RIDERS, *more]
         for _ in range(20):
             self.sandbox.work()
-            if not self.work("webhooks", "permits.ask", "payments.link", "payments.expire", "bills", "refunds", "settlements", "payouts"):
+            if not sum([self.work(name) for name in names]):
                 return
         raise AssertionError("the workers never came to rest")
 

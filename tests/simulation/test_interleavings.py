@@ -14,14 +14,14 @@ from django.db import transaction
 
 from accounts.models import AuditEntry, Company
 from billing import bills, ledger, payments, qr, refunds, tariffs
-from billing.models import Bill, JournalEntry, QRCode, Refund, WebhookEvent
+from billing.models import Bill, BillCorrection, JournalEntry, QRCode, Refund, WebhookEvent
 from csms import commands, dispatch, sessions, stations
 from csms.models import Command, Connection, IdTag, Station
 from franchise.models import CommissionLedgerEntry, Payout
 from tests.charger import Charger
 from tests.simulation.interleave import Explorer
 from tests.simulation.invariants import broken
-from tests.simulation.scene import Stage, stage
+from tests.simulation.scene import SHARES, Stage, stage
 from voltaro import clock
 
 SEEDS = os.environ.get("INTERLEAVE", "24")
@@ -206,19 +206,48 @@ def a_stop_and_the_sweep_of_the_suspended(on: Stage, race: Explorer):
     story.charger.drop()
     line = story.another_line()
     on.time.go_on(181)
+    # What the late stop says may be more than we knew, or less: then it counts.
+    stop = race.dice.choice((3500, 2600))
     race.run(
-        stop=lambda: line.stop(3500),
+        stop=lambda: line.stop(stop),
         sweep=lambda: on.work("sessions.timeout"),
         bill=lambda: on.work("bills"),
+        correct=lambda: on.work("bills.correct"),
     )
+    on.rest("bills.correct", *SHARES)
     session = story.session
-    assert (session.energy_wh, session.stop_reason, session.reported_wh) in (
-        (2500, "Local", 2500),
-        (2000, "DISCONNECT_TIMEOUT", 2500),
-    )
-    on.rest()
-    assert Bill.objects.get(session=session).delivered_wh == session.energy_wh
+    if session.stop_reason == "Local":
+        assert (session.energy_wh, session.reported_wh) == ((2500, 2500) if stop == 3500 else (2000, 1600))
+    else:
+        assert (session.stop_reason, session.energy_wh, session.reported_wh) == ("DISCONNECT_TIMEOUT", 2000, stop - 1000)
+        assert session.billable_wh == (None if stop == 3500 else 1600)
+    made = Bill.objects.get(session=session)
+    assert made.delivered_wh == (session.energy_wh if session.billable_wh is None else session.billable_wh)
     assert story.payments.get().state == "settled"
+
+
+@scenario
+def a_correction_and_the_share(on: Stage, race: Explorer):
+    story = on.story()
+    story.charging(1000, 3000)
+    story.charger.drop()
+    line = story.another_line()
+    on.time.go_on(181)
+    on.work("sessions.timeout", "bills")
+    line.stop(2600)
+    race.run(
+        one=lambda: on.work("bills.correct"),
+        two=lambda: on.work("bills.correct"),
+        share=lambda: on.work("settlements"),
+        pay=lambda: on.work("payouts"),
+        refund=lambda: on.work("refunds"),
+    )
+    on.rest("bills.correct", *SHARES)
+    bill = Bill.objects.get(session=story.session)
+    assert (bill.delivered_wh, BillCorrection.objects.filter(bill=bill).count()) == (1600, 1)
+    payment = story.payments.get()
+    assert payment.state == "settled"
+    assert payment.amount_paid == bill.total + bill.remainder + sum(payment.refunds.values_list("amount_paise", flat=True))
 
 
 @scenario
@@ -429,7 +458,7 @@ def the_queue_of_each_money_worker_twice(on: Stage, race: Explorer):
     race.run(one=lambda: on.work(name), two=lambda: on.work(name))
     calls = Counter(line.partition(": ")[2] for line in race.trace if ": calls POST" in line)
     assert all(count == 1 for count in calls.values()), calls
-    on.rest()
+    on.rest(*SHARES)
     assert story.payments.get().state == "settled"
     assert CommissionLedgerEntry.objects.filter(session=story.session).count() == 1
     assert story.session.commission.status == "TRANSFERRED"
@@ -461,7 +490,7 @@ def payout_and_payout(on: Stage, race: Explorer):
         two=lambda: on.work("payouts"),
         again=lambda: on.work("payouts"),
     )
-    on.rest()
+    on.rest(*SHARES)
     for story in two:
         assert story.session.commission.status == "TRANSFERRED"
         assert story.session.commission.payout.state == "processed"

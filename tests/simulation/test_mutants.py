@@ -1,0 +1,53 @@
+"""Bugs planted in our own code die: some of them here, all of them by `manage.py worldsim mutants` (docs/mutants.md)."""
+
+import logging
+
+import pytest
+
+from tests.simulation import test_interleavings as races
+from tests.simulation.interleave import Explorer
+from tests.simulation.invariants import broken
+from tests.simulation.scene import stage
+from voltaro.worldsim import mutants
+from voltaro.worldsim.planted import MUTANTS, SIMULATION
+
+BY_NAME = {one.name: one for one in MUTANTS}
+# Those whose first broken world is lived within seconds.
+QUICK = ("expiry_forgotten", "refund_of_the_whole", "gst_drifts", "start_without_key", "payer_in_the_log")
+SEEDS = range(1, 41)
+RACED = [one for one in MUTANTS if one.by.startswith("interleavings")]
+
+
+@pytest.fixture
+def quiet():
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", QUICK)
+def test_a_planted_bug_is_killed_by_a_world(name, quiet):
+    assert mutants.killed(BY_NAME[name], SEEDS), f"{name} survived {len(SEEDS)} worlds"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("mutant", RACED, ids=lambda one: one.name)
+def test_what_no_single_world_shows_is_killed_by_a_race(mutant, settings, quiet):
+    story = {one.__name__: one for one in races.SCENARIOS}[mutant.by.partition(": ")[2]]
+    with stage(settings) as on, mutants.planted(mutant):
+        for seed in SEEDS:
+            race = Explorer(seed)
+            on.gap = race.gap
+            try:
+                story(on, race)
+                assert broken(on.sandbox) == []
+            except Exception:
+                return
+    raise AssertionError(f"{mutant.name} survived {len(SEEDS)} orders of {story.__name__}")
+
+
+def test_a_bug_that_no_longer_fits_its_code_is_told():
+    odd = mutants.Mutant("odd", "It does not fit.", (("csms.starts.start", "this stands nowhere", ""),), by=SIMULATION)
+    with pytest.raises(mutants.DoesNotFit), mutants.planted(odd):
+        raise AssertionError("unreachable")

@@ -1,0 +1,154 @@
+"""Live worlds with a planted bug in our own code, until one of them is found broken: a line each, killed or survived.
+
+A bug that no seed up to the last one shows says that the simulation looks away: exit code 1. The table is docs/mutants.md.
+"""
+
+import inspect
+import sys
+import textwrap
+import time
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import FunctionType
+from typing import Any
+from unittest import mock
+
+from django.conf import settings
+from django.core.management.base import CommandError
+
+from voltaro.worldsim import arena, run
+from voltaro.worldsim.planted import MUTANTS, SIMULATION, Mutant
+from voltaro.worldsim.simulation import Simulation
+
+SEEDS = "1..200"
+OURS = ("accounts", "billing", "csms", "franchise", "voltaro")
+DOCUMENT = Path("docs/mutants.md")
+
+
+class DoesNotFit(Exception):
+    """The code has changed under a planted bug: the row of planted.py is to be mended."""
+
+
+# -- planting ----------------------------------------------------------------------------------------------------------
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[None]:
+    """Inside, the bug is in our code. Raises DoesNotFit when its text no longer stands there exactly once."""
+    with ExitStack() as stack:
+        for where, edits in _by_function(mutant).items():
+            holder, name, found = _find(where)
+            bug = _edited(where, found, edits)
+            for one, alias in [(holder, name), *_imported(found, holder)]:
+                stack.enter_context(mock.patch.object(one, alias, bug))
+        yield
+
+
+def _imported(found: Any, home: Any) -> list[tuple[Any, str]]:
+    """Where else in our code it stands under a name: `from ... import`."""
+    ours = [one for name, one in sys.modules.items() if name.partition(".")[0] in OURS and one is not home]
+    return [(one, name) for one in ours for name, value in list(vars(one).items()) if value is found]
+
+
+def _by_function(mutant: Mutant) -> dict[str, list[tuple[str, str]]]:
+    edits: dict[str, list[tuple[str, str]]] = {}
+    for where, stands, instead in mutant.edits:
+        edits.setdefault(where, []).append((stands, instead))
+    return edits
+
+
+def _find(where: str) -> tuple[Any, str, Any]:
+    """(the module or class, the name in it, what it is now)"""
+    holder, _, name = where.rpartition(".")
+    path, inside = holder, []
+    while True:
+        try:
+            at = import_module(path)
+            break
+        except ModuleNotFoundError:
+            path, _, last = path.rpartition(".")
+            inside.insert(0, last)
+    for one in inside:
+        at = getattr(at, one)
+    return at, name, inspect.getattr_static(at, name)
+
+
+def _edited(where: str, found: Any, edits: list[tuple[str, str]]) -> Any:
+    """The same function from its edited source, living in the same module: everything it calls is looked up as before."""
+    function: FunctionType = inspect.unwrap(found.fget if isinstance(found, property) else found)
+    source = textwrap.dedent(inspect.getsource(function))
+    for stands, instead in edits:
+        if source.count(stands) != 1:
+            raise DoesNotFit(f"{where}: {stands!r} stands there {source.count(stands)} times, not once")
+        source = source.replace(stands, instead)
+    made: dict[str, Any] = {}
+    exec(compile(source, f"<planted in {where}>", "exec"), function.__globals__, made)  # noqa: S102 - our own source
+    return made[function.__name__]
+
+
+# -- killing -----------------------------------------------------------------------------------------------------------
+def killed(mutant: Mutant, seeds: range) -> tuple[int, str] | None:
+    """(the first seed whose world breaks, what is broken first); None when it survives them all.
+
+    A world that cannot be lived to its end (an error nobody foresaw) counts as broken.
+    """
+    with planted(mutant):
+        for seed in seeds:
+            try:
+                broken = Simulation(seed).live().broken
+            except Exception as error:
+                return seed, f"{type(error).__name__}: {error}"
+            if broken:
+                return seed, broken[0]
+    return None
+
+
+def arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("--name", action="append", choices=[one.name for one in MUTANTS], metavar="NAME", help="only this one (repeatable)")
+    parser.add_argument("--seeds", default=SEEDS, metavar="A..B", help=f"the worlds to try, in this order (default {SEEDS})")
+    parser.add_argument("--write", action="store_true", help=f"write what was found to {DOCUMENT}")
+
+
+def handle(options: dict[str, Any], say: Callable[[str], None]) -> int:
+    if options["write"] and options["name"]:
+        raise CommandError("--write writes the whole table: leave --name out.")
+    arena.enter()
+    wanted = [one for one in MUTANTS if not options["name"] or one.name in options["name"]]
+    seeds, lines, survived = run.read_seeds(options["seeds"]), [], 0
+    arena.prepare()
+    with arena.database():
+        for one in wanted:
+            began, found, how = time.monotonic(), None, one.by
+            if one.by == SIMULATION:
+                found = killed(one, seeds)
+                survived += found is None
+                how = f"seed {found[0]}: {_short(found[1])}" if found else f"survived {len(seeds)} worlds"
+            lines.append(f"| `{one.name}` | {one.says} | {how} |")
+            verdict = "survived" if one.by == SIMULATION and found is None else "killed"
+            say(f"{one.name}: {verdict} ({how}, {time.monotonic() - began:.0f} s)")
+    if options["write"] and not survived:
+        (settings.BASE_DIR / DOCUMENT).write_text(document(lines))
+    say(f"{len(wanted) - survived} of {len(wanted)} killed")
+    return 1 if survived else 0
+
+
+def _short(broken: str) -> str:
+    """What is broken, without the numbers of rows that only this world has."""
+    return " ".join(broken.replace("|", "/").split())[:110]
+
+
+HEAD = """# Planted bugs
+
+Generated by `bin/manage worldsim mutants --write`: each row is a bug planted in our own code
+(`voltaro/worldsim/planted.py`), and what kills it: the first seed whose world is found broken, and the promise it
+breaks ([simulation.md](simulation.md)). What no single world can show names the proof that does
+(`tests/simulation/`).
+
+| name | the bug | killed by |
+|---|---|---|
+"""
+
+
+def document(lines: list[str]) -> str:
+    return HEAD + "\n".join(lines) + "\n"

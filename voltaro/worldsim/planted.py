@@ -1,0 +1,266 @@
+"""The planted bugs, one row each: its name, one plain sentence, what is edited in which function of ours, and what kills it.
+
+`edits`: (dotted name of a function, what stands there, what stands there instead). The text must stand there exactly once: a row
+that no longer fits its code is found by a test, not by chance. `by`: "simulation", or the other proof that kills it.
+"""
+
+from dataclasses import dataclass
+
+SIMULATION = "simulation"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    says: str
+    edits: tuple[tuple[str, str, str], ...]
+    by: str = SIMULATION
+
+
+MUTANTS = (
+    # -- hearing the same thing twice ------------------------------------------------------------------------------
+    Mutant(
+        "start_twice",
+        "A start that is said again is not looked up, and begins another session.",
+        (("csms.starts.start", "if repeated is not None:", "if False:"),),
+    ),
+    Mutant(
+        "start_without_key",
+        "A start has no natural key: every time it is said it is another session.",
+        (("csms.starts.start_key", "parts = [", "parts = [str(next_transaction_id()), "),),
+    ),
+    Mutant(
+        "reading_twice",
+        "A reading that is said again is inserted again.",
+        (("csms.metering._keep", "_INSERT_READINGS.format(", '_INSERT_READINGS.replace(" ON CONFLICT DO NOTHING", "").format('),),
+    ),
+    Mutant(
+        "payment_twice",
+        "A payment heard of again is not looked up before it is taken in.",
+        (
+            ("billing.payments.hear", "if known is not None:", "if False:"),
+            (
+                "billing.payments.take",
+                'if known := QRPayment.objects.filter(razorpay_payment_id=entity["id"]).first():',
+                "if known := None:",
+            ),
+        ),
+    ),
+    # -- refunds -----------------------------------------------------------------------------------------------------
+    Mutant(
+        "refund_fresh_key",
+        "A refund whose answer was lost is sent again under a fresh idempotency key, without asking.",
+        (
+            ("billing.refunds._call", "if found == State.ASKING and (theirs := _find(refund)):", "if False:"),
+            ("billing.refunds._call", "refund.body, refund.key)", 'refund.body, f"{refund.key}-{refund.attempts}")'),
+        ),
+    ),
+    Mutant(
+        "refund_unknown_is_no",
+        "No answer to a refund counts as a no: it has failed in our books, and happened at Razorpay.",
+        (("billing.refunds._work", "_later(refund, None, str(silence), UNKNOWN_S)", "_refused(refund, silence)"),),
+    ),
+    Mutant(
+        "refund_of_the_whole",
+        "After a charge the whole payment goes back instead of the rest.",
+        (("billing.bills._of_payment", "rest = min(end.refund_due, refunds.held(payment))", "rest = payment.amount_paid"),),
+    ),
+    Mutant(
+        "refund_outside",
+        "The refund is written after the bill's transaction instead of inside it.",
+        (
+            (
+                "billing.bills._of_payment",
+                'refunds.make(payment, rest, "surplus" if end.billed_wh else "zero_energy")',
+                'transaction.on_commit(lambda: refunds.make(payment, rest, "surplus" if end.billed_wh else "zero_energy"))',
+            ),
+        ),
+    ),
+    Mutant(
+        "failed_refund_forgotten",
+        "A refund that fails later is not taken back in the books.",
+        (("billing.refunds._fail", "    ledger.post(", "    source or ledger.post("),),
+    ),
+    # -- start or refund ---------------------------------------------------------------------------------------------
+    Mutant(
+        "start_after_refund",
+        "A permit is not revoked when its money goes back: it still starts.",
+        (("csms.permits.revoke", "permit.state, permit.ask_at = IdTag.State.REVOKED, None", "permit.ask_at = None"),),
+    ),
+    Mutant(
+        "permit_not_used",
+        "A start does not use its permit up: the money goes back although it charges.",
+        (("csms.starts.start", "answer.permit.state, answer.permit.ask_at = IdTag.State.USED, None", "answer.permit.ask_at = None"),),
+    ),
+    Mutant(
+        "expiry_forgotten",
+        "What was paid and did not start in time is not given back.",
+        (("billing.payments.to_expire", "late = Q(start_deadline__lte=now) | ", "late = "),),
+    ),
+    Mutant(
+        "stop_not_asked",
+        "A start that nobody may is recorded, and not told to stop.",
+        (("csms.starts._unwelcome", 'sessions.ask_stop(session, trigger="not_authorized")', "pass"),),
+    ),
+    # -- energy ------------------------------------------------------------------------------------------------------
+    Mutant(
+        "last_minus_first",
+        "Energy is the last register minus the first, whatever happened to the register between.",
+        (
+            (
+                "csms.rules.meter.Meter.energy_wh",
+                "return self.segments_wh + self.last_wh - self.segment_start_wh",
+                "return max(0, self.last_wh - (self.start_wh or 0))",
+            ),
+        ),
+    ),
+    Mutant(
+        "jump_is_energy",
+        "A register that jumps has delivered: no plausibility.",
+        (("csms.rules.meter.advance", "if 0 <= rise <= cap_wh:", "if 0 <= rise:"),),
+    ),
+    Mutant(
+        "reported_is_billed",
+        "What the charger reports is billed, not what was counted.",
+        (("billing.bills.bill", "wh = doubts.billable_wh(session)", "wh = max(0, session.reported_wh or session.energy_wh)"),),
+    ),
+    Mutant(
+        "limit_ignored",
+        "What was paid does not limit the session: nothing asks it to stop.",
+        (("csms.starts._create", "limit_wh=permit.limit_wh if permit else", "limit_wh=None if permit else"),),
+    ),
+    Mutant(
+        "transaction_of_anybody",
+        "A transaction is looked up by its id alone, whichever charger names it.",
+        (("csms.metering._locked", 'f"{_SELECT}{where}', """f"{_SELECT.replace('charge_point_id = %s', '%s::bigint > 0')}{where}"""),),
+    ),
+    # -- the life of a session ---------------------------------------------------------------------------------------
+    Mutant(
+        "resume_for_ever",
+        "A session goes on however long its charger was away (MAX_RESUME_GAP_S is not asked).",
+        (("csms.rules.session._stale", "return session.state == State.SUSPENDED and", "return False and"),),
+    ),
+    Mutant(
+        "ends_twice",
+        "A session that has ended can end once more: the second stop overwrites the first.",
+        (
+            ("csms.metering.stopped", "if not row.live:", "if False:"),
+            ("csms.rules.session._stopped", "if not session.live:", "if False:"),
+        ),
+    ),
+    Mutant(
+        "nobody_times_out",
+        "A suspended session whose charger never comes back is never ended.",
+        (("csms.sessions.timeout_due", "return each(list(", "return 0 and each(list("),),
+    ),
+    Mutant(
+        "old_session_stays",
+        "A new start does not end what was open on its connector.",
+        (("csms.starts.start", "_supersede(connector, now)", "pass"),),
+    ),
+    Mutant(
+        "end_unaudited",
+        "A session ends, and no audit entry says so.",
+        (("csms.sessions._finalize", "_record(row, before, after, verdict)", "pass"),),
+    ),
+    # -- bills -------------------------------------------------------------------------------------------------------
+    Mutant(
+        "gst_drifts",
+        "GST is rounded down instead of half up.",
+        (("billing.rules.tariff.price", "cgst = half_up(energy_charge * gst_bp, 20_000)", "cgst = energy_charge * gst_bp // 20_000"),),
+    ),
+    Mutant(
+        "bell_only",
+        "Bills are made of what has just ended; what a lost bell left is not found by the beat.",
+        (("billing.bills.due", '.order_by("ended_at")', '.filter(ended_at__gt=now - timedelta(seconds=10)).order_by("ended_at")'),),
+    ),
+    Mutant(
+        "remainder_forgotten",
+        "The 1 to 99 paise that cannot go back are not booked.",
+        (("billing.bills._books", "if end.remainder:", "if False:"),),
+    ),
+    Mutant(
+        "overrun_charged",
+        "What was delivered beyond the money is charged to the rider.",
+        (
+            (
+                "billing.rules.payment.settle",
+                "billed_wh = min(wh, affordable_wh(amount_paid - platform_fee, snapshot))",
+                "billed_wh = wh",
+            ),
+        ),
+    ),
+    # -- the franchisees' money ----------------------------------------------------------------------------------------
+    Mutant(
+        "share_gathered_twice",
+        "A share that is in a payout already is gathered into the next one too.",
+        (("franchise.payouts.to_collect", "payout__isnull=True, ", ""),),
+    ),
+    Mutant(
+        "payout_fresh_key",
+        "A payout whose answer was lost is sent again under a fresh idempotency key, without asking.",
+        (
+            ("franchise.payouts._ask", "transfer = _find(payout, now) if payout.asked_at else None", "transfer = None"),
+            (
+                "franchise.payouts._ask",
+                "razorpay.create_transfer(payout.body, payout.key)",
+                "razorpay.create_transfer(payout.body, uuid.uuid4().hex)",
+            ),
+        ),
+    ),
+    Mutant(
+        "payout_unknown_is_no",
+        "No answer to a payout counts as a no: a new attempt follows.",
+        (
+            (
+                "franchise.payouts._ask",
+                'return wait(payout.pk, now, f"Not known whether it happened: {why}")',
+                "return transfers.fail(payout.pk, str(why), now)",
+            ),
+        ),
+    ),
+    Mutant(
+        "share_of_the_gross",
+        "The franchisee's share is reckoned from what was paid, not from what is left after the refund.",
+        (("franchise.settlements._weigh", "refund=bill.refund_due + bill.remainder,", "refund=0,"),),
+    ),
+    # -- commands, answers, logs ---------------------------------------------------------------------------------------
+    Mutant(
+        "no_fencing",
+        "A socket that was replaced still sends commands.",
+        (("csms.commands.next_to_send", "if standing(epoch, newest) is Standing.FENCED:", "if False:"),),
+    ),
+    Mutant(
+        "command_marked_late",
+        "A command is not marked as sent before it goes out.",
+        (("csms.commands.next_to_send", 'command.save(update_fields=["state", "sent_at", "epoch"])', "pass"),),
+    ),
+    Mutant(
+        "thanked_unstored",
+        "A reading or a stop is thanked for although the database did not take it.",
+        (
+            (
+                "csms.dispatch._answer_call",
+                "    except (OperationalError, InterfaceError):\n        context.effects.clear()\n        raise",
+                "    except (OperationalError, InterfaceError):\n        context.effects.clear()\n"
+                "        if not route.fact or frame.action == 'StartTransaction':\n            raise\n        payload = route.fallback()",
+            ),
+        ),
+    ),
+    Mutant(
+        "fact_refused",
+        "A stop for a transaction we do not know is refused.",
+        (("csms.metering.stopped", "if row is None:", "if row is None and said.transaction_ref and 1 / 0:"),),
+    ),
+    Mutant(
+        "payer_in_the_log",
+        "The log tells who paid.",
+        (
+            (
+                "billing.payments.take",
+                "    user, vpa = payers.of(entity)",
+                '    user, vpa = payers.of(entity)\n    log.info("paid by %s", vpa)',
+            ),
+        ),
+    ),
+)
