@@ -271,7 +271,9 @@ def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bo
         command.save(update_fields=["state", "settled_at", "error", "sealed"])
         return None
     command.state, command.sent_at, command.epoch = CommandState.SENT, now, epoch
-    command.save(update_fields=["state", "sent_at", "epoch", "sealed"])
+    command.save(update_fields=["state", "sent_at", "epoch"])
+    if kept:
+        Command.objects.filter(pk=command.pk).update(sealed="")
     return command
 
 
@@ -300,6 +302,8 @@ def settle(
     state = CommandState.ERROR if error else calls.state_of(command.action, response or {})
     if not error and (odd := schemas.odd(command.action, response or {})):
         command.note = f"Its answer: {odd}."[:255]
+    if status := schemas.status_of(command.action, response):  # "accepted " is Accepted, for everybody who looks at it
+        command.response = {**(response or {}), "status": status}
     if command.state not in (CommandState.EFFECTIVE, CommandState.EXPIRED):
         command.state = state
     if command.state not in (CommandState.ACCEPTED, CommandState.UNKNOWN):
@@ -310,7 +314,7 @@ def settle(
     learned.remember(known, command, state)
     alerts.clear(charge_point_pk, "command_timeouts", now)
     calls.CALLS[command.action].tell("answered", command, now)
-    audit.record("command." + command.state, command, after={"response": response or {}, "error": error[:255]})
+    audit.record("command." + command.state, command, after={"response": command.response or {}, "error": error[:255]})
     return command
 
 

@@ -52,6 +52,17 @@ def test_X01_both_keys_open_until_the_new_one_was_used(charger, network):
     assert deeds(charger) == ["credentials.change_asked", "credentials.accepted", "credentials.changed"]
 
 
+@pytest.mark.parametrize("status", ["accepted", "ACCEPTED", " Accepted ", "rebootrequired"])
+def test_Q42_accepted_is_accepted_however_it_is_spelt(charger, status):
+    """Taken for a refusal, the key that the charger holds now would open nothing: it would be locked out."""
+    command = rotation.rotate_key(charger.row)
+    unique_id, new = charger.key_it_was_sent()
+    charger.accept(unique_id, {"status": status})
+    command.refresh_from_db()
+    assert command.state == CommandState.ACCEPTED and command.response["status"] in ("Accepted", "RebootRequired")
+    assert charger.comes(new) == "" and charger.comes(OLD) == "wrong_key"
+
+
 @pytest.mark.parametrize("status", ["Rejected", "NotSupported"])
 def test_X01_a_key_that_is_refused_opens_nothing(charger, status):
     command = rotation.rotate_key(charger.row)
