@@ -345,14 +345,26 @@ def settle_held(context: Context) -> None:
     context.effects.clear()
     with acting("charger", context.cp_id):
         for raw, note in floods.held(context):
-            frame = frames.read(raw)
-            assert isinstance(frame, Frame)
-            fixed = repair.repair(context.version, frame.action, frame.payload)
-            route = ROUTES[context.version][frame.action]
-            with transaction.atomic():
-                _, found = route.act(context, route.read(fixed.payload, now), now)
-                noted = "; ".join(filter(None, (*frame.notes, *fixed.notes, found, note)))
-                message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, noted)
+            _act_on_held(context, raw, note, now)
+
+
+def _act_on_held(context: Context, raw: bytes, note: str, now: datetime) -> None:
+    frame = frames.read(raw)
+    assert isinstance(frame, Frame)
+    route = ROUTES[context.version][frame.action]
+    try:
+        fixed = repair.repair(context.version, frame.action, frame.payload)
+        with transaction.atomic():
+            found = "not before it is accepted"
+            if not _too_early(context, frame.action, route, now):
+                _, found = route.act(context, route.read(fixed.payload, now, context.habits), now)
+            noted = "; ".join(filter(None, (*frame.notes, *fixed.notes, found, note)))
+            message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, noted)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as error:  # it was answered, and the others still count
+        with transaction.atomic():
+            _quarantine(raw, frame, context, error, now)
 
 
 def next_command(context: Context) -> Reply | None:

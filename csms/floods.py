@@ -6,6 +6,7 @@ one of each connector is acted on a moment later (`held`). Facts have no budget.
 """
 
 import zlib
+from collections.abc import Iterator
 from datetime import datetime
 
 from csms import alerts, frames, message_writer, ocpp16
@@ -59,7 +60,11 @@ def presence(context: Context, raw: bytes, frame: Frame, now: datetime) -> Reply
     return Reply(frames.result(frame.id, payload), frame.correlation_id, frames.CALLRESULT, frame.action, now, kept=False)
 
 
-def held(context: Context) -> list[tuple[bytes, str]]:
-    """The statuses that were held back, the last of each connector, with a note on each: they count now."""
-    found, context.budgets.held = context.budgets.held, {}
-    return [(raw, f"the last of {count} in a moment; the others were not kept") for raw, count in found.values()]
+def held(context: Context) -> Iterator[tuple[bytes, str]]:
+    """The statuses that were held back, the last of each connector, with a note on each: they count now. One that the database did
+    not take (whoever acts on it raises) stays held, with those behind it."""
+    waits = context.budgets.held
+    while waits:
+        number, (raw, count) = next(iter(waits.items()))
+        yield raw, f"the last of {count} in a moment; the others were not kept"
+        waits.pop(number, None)

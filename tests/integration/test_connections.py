@@ -6,11 +6,12 @@ import time
 
 import pytest
 import redis
-from django.db import connections
+from django.db import OperationalError, connections
 
 from accounts.models import AuditEntry
-from csms import doors, stations
-from csms.models import ChargePoint, ChargerError, ChargingSession, Connection
+from csms import dispatch, doors, stations
+from csms.models import ChargePoint, ChargerError, ChargingSession, Connection, Connector
+from csms.rules.budget import PRESENCE
 from csms.rules.connection import Standing, standing
 from tests.charger import Charger
 from voltaro import clock
@@ -294,3 +295,35 @@ def test_a_heartbeat_is_written_though_readings_keep_the_charger_seen(charger, n
     charger.call("Heartbeat")  # within 20 seconds: answered, not written
     network.kaveri_charger.refresh_from_db()
     assert network.kaveri_charger.last_heartbeat == first
+
+
+def test_statuses_that_were_held_back_outlive_a_database_that_was_away(charger, network, monkeypatch):
+    """They were answered already: the charger will not say them again. One that our code stumbles over does not take the others along."""
+    for _ in range(PRESENCE):
+        charger.call("Heartbeat")
+    for number in (1, 2, 3):
+        charger.status("Faulted", connector=number, error="OtherError")
+    held = charger.context.budgets.held
+    assert set(held) == {1, 2, 3}
+    real = stations.status
+
+    def away(*args):
+        if args[3].connector_no == 2:
+            raise OperationalError("gone")
+        return real(*args)
+
+    monkeypatch.setattr(stations, "status", away)
+    with pytest.raises(OperationalError):
+        dispatch.settle_held(charger.context)
+    assert set(held) == {2, 3}
+
+    def stumbles(*args):
+        if args[3].connector_no == 2:
+            raise ZeroDivisionError
+        return real(*args)
+
+    monkeypatch.setattr(stations, "status", stumbles)
+    dispatch.settle_held(charger.context)
+    states = dict(Connector.objects.filter(charge_point="VLT-0001").values_list("connector_id", "status"))
+    assert not held and (states[1], states[3]) == ("Faulted", "Faulted") and states.get(2) != "Faulted"
+    assert AuditEntry.objects.filter(action="message.quarantined").exists()

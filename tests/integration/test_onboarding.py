@@ -11,7 +11,7 @@ from accounts.models import AuditEntry
 from csms import commands, dispatch, doors, onboarding, stations
 from csms.doors import Knock, Opened, Refused
 from csms.models import ChargePoint, Command, Connection, Connector, OcppMessage, UnknownCharger
-from csms.rules.budget import Counts
+from csms.rules.budget import PRESENCE, Counts
 from tests.charger import Charger
 from voltaro import clock
 
@@ -154,6 +154,18 @@ def test_unclaimed_it_can_do_nothing_but_boot(network, window):
     assert charger.command() is None
     with pytest.raises(ValidationError):
         commands.ask(charger.row, "Reset", {"type": "Nonsense"}, by="om", trigger="test")
+
+
+def test_unclaimed_a_flood_of_statuses_does_not_get_it_in_either(network, window):
+    """Beyond its budget a status is answered and acted on a moment later: not before somebody has claimed the charger."""
+    charger = come_in()
+    charger.boot()
+    status = {"connectorId": 1, "errorCode": "NoError", "status": "Available"}
+    said = [charger.raw(json.dumps([2, f"s{number}", "StatusNotification", status])) for number in range(PRESENCE + 5)]
+    assert said[0][2] == "SecurityError" and said[-1] == [3, f"s{PRESENCE + 4}", {}]
+    dispatch.settle_held(charger.context)
+    assert not Connector.objects.filter(charge_point="NEW-1").exists() and not charger.context.budgets.held
+    assert "not before it is accepted" in OcppMessage.objects.latest("id").note
 
 
 def test_its_first_key_is_its_key_until_somebody_says_otherwise(network, window):
