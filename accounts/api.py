@@ -8,6 +8,7 @@ from typing import Any
 from django.core.exceptions import ValidationError as PlainValidationError
 from rest_framework import exceptions, status
 from rest_framework.authentication import BaseAuthentication, get_authorization_header
+from rest_framework.parsers import JSONParser
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -47,6 +48,16 @@ class MayOperate(BasePermission):
         return bool(request.user and request.user.is_authenticated) and (
             request.method in ("GET", "HEAD", "OPTIONS") or may_operate(request.user)
         )
+
+
+class Json(JSONParser):
+    """JSON; what is nested a thousand deep is refused like anything else that cannot be read."""
+
+    def parse(self, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().parse(*args, **kwargs)
+        except RecursionError:
+            raise exceptions.ParseError("JSON parse error - it is nested too deep.") from None
 
 
 class Throttle(UserRateThrottle):

@@ -82,9 +82,14 @@ def moment(payload: dict[str, Any], name: str) -> datetime | None:
     return at
 
 
-def _not_ours_to_set(action: str, payload: dict[str, Any]) -> None:
+def printable(payload: dict[str, Any]) -> None:
+    """Raises ValidationError for what no row can hold, and no charger can want."""
     if frames.clean_json(payload) != payload:
         raise ValidationError("There is a control character in it.", "payload")
+
+
+def _not_ours_to_set(action: str, payload: dict[str, Any]) -> None:
+    printable(payload)
     if action != "ChangeConfiguration":
         return
     if why := ROTATED.get(payload["key"].strip().casefold()):

@@ -3,7 +3,7 @@
 import hashlib
 import random
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,12 +13,14 @@ from django.db.models import F
 from accounts import actor, audit
 from accounts.models import Company, User
 from accounts.roles import OPERATES
-from csms import calls, commands, quirks
+from csms import askable, calls, commands, quirks
 from csms.models import ChargePoint, Command, CommandBatch, CommandState
 from csms.rules import secrecy
 from voltaro import clock
 
 AT_MOST = 500
+# A stolen console must not command the whole network again and again.
+ASKED_AT_MOST, ASKED_WITHIN_S = 10, 60
 # A network that restarts or charges at one stroke is felt in the grid, and by our own door when all come back.
 SPREAD_S = 30
 
@@ -44,6 +46,7 @@ def ask(
     in commands.ask.
     """
     calls.check(action, payload)
+    askable.printable(payload)
     who = by or actor.current().name
     if why := calls.CALLS[action].one_by_one:
         raise ValidationError(f"{action} goes to one charger at a time: {why}", "one_by_one")
@@ -62,6 +65,7 @@ def ask(
     else:
         batch = CommandBatch.objects.create(**fields)
     now = clock.now()
+    _not_too_often(who, now)
     for charge_point in charge_points:
         at = now + timedelta(seconds=random.uniform(0, spread_s)) if spread_s else None  # noqa: S311 - a spread, not a secret
         try:
@@ -85,6 +89,13 @@ def ask(
         "batch.asked", batch, trigger=trigger, after={"action": action, "chargers": len(charge_points), "refused": len(batch.refused)}
     )
     return batch
+
+
+def _not_too_often(who: str, now: datetime) -> None:
+    """Of this person's batches, this one with them."""
+    mine = CommandBatch.objects.filter(requested_by=who).order_by("-id").values_list("created_at", flat=True)
+    if (oldest := mine[ASKED_AT_MOST : ASKED_AT_MOST + 1].first()) is not None and oldest > now - timedelta(seconds=ASKED_WITHIN_S):
+        raise ValidationError(f"That is more than {ASKED_AT_MOST} batches within a minute: wait a moment.", "too_many")
 
 
 def most(action: str) -> int:

@@ -9,6 +9,7 @@ import random
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ValidationError
 from django.db import connection, transaction
 from django.db.models import QuerySet
 from django.db.models.functions import Upper
@@ -31,6 +32,8 @@ State = ConfigurationKey.State
 FIRST, REST, ALL = "configuration: first keys", "configuration: other keys", "configuration: everything"
 CALLS = ("GetConfiguration", "ChangeConfiguration")
 ASKED_AT_ONCE = 5
+# Of so many keys a person may ask at once: each portion of them is a call.
+NAMED_AT_MOST = 100
 # A first reading that nobody waits for leaves the first minute to those who want to charge.
 READ_AFTER_S = 60
 _DUE = (State.DUE, State.SENT, State.REJECTED, State.DIFFERS, State.REBOOT_REQUIRED)
@@ -112,6 +115,8 @@ def read(charge_point: ChargePoint, habits: Habits, *, everything: bool = False,
 def asked(charge_point: ChargePoint, payload: dict[str, Any], now: datetime) -> list[dict[str, Any]]:
     """A person names keys: no more in one call than GetConfigurationMaxKeys says (§9.1), or else its habits."""
     keys = payload.get("key") or []
+    if len(keys) > NAMED_AT_MOST:
+        raise ValidationError(f"key: {len(keys)} keys are too many at once: {NAMED_AT_MOST} at most. Without any, all are read.")
     most = ConfigurationKey.objects.filter(charge_point=charge_point, key="GetConfigurationMaxKeys").values_list("value", flat=True).first()
     size = len(keys) if rule.number(most) else quirks.of(charge_point).configuration_chunk or len(keys)
     return [{"key": portion} for portion in rule.chunks(keys, size, most)] or [payload]

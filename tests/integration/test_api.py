@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
 from django.urls import reverse
 
@@ -207,6 +208,12 @@ def test_om_makes_a_token_in_the_console_and_sees_it_once(client, network):
     assert Program(client, text).get().status_code == 401
 
 
+def test_two_long_keys_that_begin_alike_are_two(om, charger):
+    for end in "ab":
+        assert om.ask("VLT-0001", {"action": "ClearCache"}, key="k" * 300 + end).status_code == 202
+    assert Command.objects.filter(action="ClearCache").count() == 2
+
+
 def test_who_waits_in_the_onboarding_inbox_is_no_charger_yet(om, client, charger, network):
     """Not listed, not shown, not asked, by name neither; claimed, it is like any other."""
     waits = ChargePoint.objects.create(cp_id="NEW-1", company=network.voltaro, registration="Pending", unclaimed=True)
@@ -241,3 +248,27 @@ def test_tags_in_a_command_are_shown_to_those_who_may_see_them_and_a_payments_to
         assert "0123456789AB" not in seen and "CARD0011" not in seen and "FAMILY99" not in seen
     page = signed_in(make_user("gita", Role.SUPPORT, network.voltaro)).get(reverse("csms:command", args=[told.pk]))
     assert page.status_code == 200 and "CARD0011" not in page.content.decode()
+
+
+@pytest.mark.parametrize("name", ["A%00B", "%ED%A0%80", "%FF", "A" * 3000])
+def test_odd_names_are_nobodys(om, charger, name):
+    for path in (f"{name}/", f"{name}/commands/", f"{name}/commands/1/"):
+        assert om.get(path).status_code == 404
+    assert om.ask(name, {"action": "ClearCache"}).status_code == 404
+
+
+@pytest.mark.parametrize("deep", [500, 50_000])
+def test_what_is_nested_a_thousand_deep_is_refused(om, charger, deep):
+    body = '{"action": "DataTransfer", "payload": ' + '{"a":' * deep + "1" + "}" * deep + "}"
+    answer = om.client.post(f"{HERE}VLT-0001/commands/", body, "application/json", **om.headers)
+    assert answer.status_code == 400, answer.content
+
+
+def test_a_batch_with_a_byte_no_row_can_hold_is_refused(charger, network):
+    with pytest.raises(ValidationError, match="control character"):
+        batches.ask([charger.row], "DataTransfer", {"vendorId": "a\x00"}, by="om", trigger="console")
+
+
+def test_so_many_keys_at_once(charger):
+    with pytest.raises(ValidationError, match="too many at once"):
+        commands.ask(charger.row, "GetConfiguration", {"key": [f"K{n}" for n in range(101)]}, by="om", trigger="api")

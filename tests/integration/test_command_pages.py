@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.test import Client
 from django.urls import reverse
 from ocpp.messages import MessageType, get_validator
@@ -365,6 +366,18 @@ def test_without_the_forms_token_nothing_is_asked(charger, network):
 def fleet(network):
     """Twelve more of Kaveri's, with two connectors each."""
     return [factories.make_charge_point(f"KAV-{n:02d}", network.kaveri.company, connectors=2) for n in range(12)]
+
+
+def test_ten_batches_a_minute_of_one_person(fleet, network):
+    """D09: a stolen console is bounded in what it commands at once, and how often."""
+    for _ in range(10):
+        batches.ask(fleet[:1], "ClearCache", {}, by="om", trigger="console")
+    with pytest.raises(ValidationError, match="more than 10 batches"):
+        batches.ask(fleet, "Reset", {"type": "Hard"}, by="om", trigger="console")
+    assert CommandBatch.objects.count() == 10 and not Command.objects.filter(action="Reset").exists()
+    assert batches.ask(fleet[:1], "ClearCache", {}, by="usha", trigger="console")
+    clock.shift(61)
+    assert batches.ask(fleet[:1], "ClearCache", {}, by="om", trigger="console")
 
 
 def test_a_batch_from_the_list_to_its_page(om, fleet, network):
