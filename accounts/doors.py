@@ -21,6 +21,13 @@ def may_operate(user: Any) -> bool:
     return bool(user.is_authenticated and user.is_active and (sees_everything(user) or roles_of(user) & OPERATES))
 
 
+def runs_network(user: Any) -> bool:
+    """May change what all companies share: quirk profiles, firmware images, roots. Operators of a network, not of a company below one."""
+    if not user.is_authenticated or not user.is_active:
+        return False
+    return sees_everything(user) or bool(user.memberships.filter(role__in=OPERATES, company__parent__isnull=True).exists())
+
+
 def home_of(user: Any) -> str:
     """The address of a signed-in person's own place."""
     if may_enter_console(user):
@@ -36,6 +43,11 @@ def console_page(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespons
 def operators_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
     """A deed of the console: 403 for people who only look."""
     return _behind(may_operate, view)
+
+
+def networks_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A deed that all companies feel: 403 for those who run no network."""
+    return _behind(runs_network, view)
 
 
 def _behind(allowed: Callable[[Any], bool], view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

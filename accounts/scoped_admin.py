@@ -7,6 +7,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from accounts import audit
+from accounts.doors import runs_network
 from accounts.roles import CONSOLE, OPERATES, roles_of, sees_everything
 
 
@@ -49,6 +50,16 @@ class ScopedAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return sees_everything(request.user)
+
+
+class SharedAdmin(ScopedAdmin):
+    """What is everybody's: read by all of the console, changed by those who run a network."""
+
+    def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
+        return runs_network(request.user)
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return runs_network(request.user)
 
 
 class ReadOnlyAdmin(ScopedAdmin):

@@ -16,7 +16,7 @@ from unfold.widgets import (
 )
 
 from accounts import audit
-from accounts.scoped_admin import ScopedAdmin
+from accounts.scoped_admin import SharedAdmin
 from csms import quirk_form, quirk_seeds, quirks, wishes
 from csms.models import ChargePoint, QuirkProfile
 from csms.rules.habits import Known
@@ -49,7 +49,7 @@ ProfileForm = type("ProfileForm", (_ProfileForm,), quirk_form.form_fields(_look)
 
 
 @admin.register(QuirkProfile)
-class QuirkProfileAdmin(ScopedAdmin):
+class QuirkProfileAdmin(SharedAdmin):
     """Read by everybody: a vendor's habits are nobody's secret. What came with the product is switched off, not deleted."""
 
     form = ProfileForm
@@ -101,7 +101,7 @@ class QuirkProfileAdmin(ScopedAdmin):
 
     @staticmethod
     def _has_changed(obj: QuirkProfile, spoke_of: list[Known]) -> None:
-        """Every process reads it within seconds; a charger goes by it from its next boot or connect; its wishes change now."""
+        """Every process hears of it within seconds (csms/heed.py), and connected chargers with it; their wishes change now."""
         quirks.forget()
         wishes.spread(spoke_of, obj.pk, clock.now())
 

@@ -14,7 +14,7 @@ from unfold.widgets import UnfoldAdminFileFieldWidget
 
 from accounts import audit
 from accounts.doors import may_operate
-from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
+from accounts.scoped_admin import ReadOnlyAdmin, SharedAdmin
 from csms import alerts, pem, roots
 from csms.models import Alert, ChargerCertificate, InstalledCertificate, RootCertificate, SecurityEvent
 from csms.pem import Unusable
@@ -140,7 +140,7 @@ class RootForm(forms.ModelForm):
 
 
 @admin.register(RootCertificate)
-class RootCertificateAdmin(ScopedAdmin):
+class RootCertificateAdmin(SharedAdmin):
     """Roots that can be installed on chargers: of our server, or of a manufacturer (for firmware)."""
 
     form = RootForm

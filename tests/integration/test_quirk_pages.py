@@ -1,12 +1,15 @@
 """Quirk profiles, a charger's habits and its configuration in the console."""
 
+import re
+
 import pytest
 from django.apps import apps
 from django.urls import reverse
 
 from accounts.models import AuditEntry
+from accounts.roles import Role
 from csms import configuration, quirk_form, quirk_seeds, quirks, wishes
-from csms.models import ChargePoint, Command, ConfigurationKey, QuirkProfile
+from csms.models import ChargePoint, Command, ConfigurationKey, FirmwareImage, QuirkProfile
 from csms.rules import habits
 from tests import factories
 from tests.charger import Charger
@@ -333,3 +336,25 @@ def test_a_charger_that_is_blocked_in_its_settings_is_cut_off(om, network):
     row = ChargePoint.objects.get(pk=charger.row.pk)
     assert (row.blocked, row.online, row.quirk_profile) == (True, False, chosen)
     assert ConfigurationKey.objects.get(charge_point=row, wanted="44").wanted_by == "profile: Chosen"
+
+
+def test_what_all_companies_share_is_changed_by_those_who_run_a_network(network):
+    """A profile tells other companies' chargers what to be set to: an operator of one company below the network only reads it."""
+    profile = QuirkProfile.objects.create(name="Shared", vendor="Acme", settings={})
+    kala = signed_in(factories.make_user("kala", Role.OPERATOR, network.kaveri.company))
+    usha = signed_in(factories.make_user("usha", Role.OPERATOR, network.voltaro))
+    change, add = f"/admin/csms/quirkprofile/{profile.pk}/change/", "/admin/csms/quirkprofile/add/"
+    filled = {"name": "Shared", "vendor": "Acme", "active": "on", "configuration": "HeartbeatInterval = 7"}
+    assert kala.get(change).status_code == 200
+    assert kala.post(change, filled).status_code == kala.get(add).status_code == kala.post(add, filled).status_code == 403
+    assert kala.get("/admin/csms/rootcertificate/add/").status_code == 403
+    profile.refresh_from_db()
+    assert profile.settings == {}
+    address = re.search(r'action="(/console/firmware/add/[^"]+)"', usha.get(reverse("csms:firmware")).content.decode())[1]
+    assert "/console/firmware/add/" not in kala.get(reverse("csms:firmware")).content.decode()
+    image = FirmwareImage.objects.create(name="A", version="2", sha256="0" * 64, file="a.bin")
+    assert kala.post(address).status_code == kala.post(reverse("csms:firmware-image-remove", args=[image.pk])).status_code == 403
+    assert usha.post(change, filled).status_code == 302
+    profile.refresh_from_db()
+    assert profile.settings == {"configuration": {"HeartbeatInterval": "7"}}
+    assert usha.get("/admin/csms/rootcertificate/add/").status_code == 200
