@@ -73,6 +73,7 @@ def ask(
         return earlier[0]
     for one in earlier:
         _end(one.pk, State.CANCELLED, "Asked for anew.", now)
+        _never_sent(one, now, "Asked for anew before it was sent.")
     row = ChargerUpload.objects.create(
         charge_point=charge_point,
         kind=kind,
@@ -121,11 +122,15 @@ def cancel(row: ChargerUpload, *, by: str) -> bool:
     now = clock.now()
     with transaction.atomic():
         done = _end(row.pk, State.CANCELLED, f"Cancelled by {by}.", now, trigger="console")
-        if done and row.command_id:
-            Command.objects.filter(pk=row.command_id, state=CommandState.QUEUED).update(
-                state=CommandState.EXPIRED, settled_at=now, note="Cancelled before it was sent."
-            )
+        if done:
+            _never_sent(row, now, "Cancelled before it was sent.")
     return done
+
+
+def _never_sent(row: ChargerUpload, now: datetime, note: str) -> None:
+    """Its address is closed: a request that still waits for the charger is not sent any more."""
+    waits = Command.objects.filter(pk=row.command_id, state=CommandState.QUEUED)
+    waits.update(state=CommandState.EXPIRED, settled_at=now, note=note, updated_at=now)
 
 
 def _check(charge_point: ChargePoint, kind: str, from_at: datetime | None, to_at: datetime | None) -> None:

@@ -309,3 +309,18 @@ def test_cancelled_the_address_is_closed_and_the_question_not_sent(charger):
     row = uploads.ask(charger.row, "diagnostics", by="om")
     assert uploads.cancel(row, by="om") and not uploads.cancel(row, by="om")
     assert charger.command() is None and put(uploads.address(row)) == 410
+
+
+def test_asked_for_anew_while_the_charger_is_away_it_is_asked_once(charger):
+    """The first address is closed: sent there, the file would be lost."""
+    charger.drop()
+    first = uploads.ask(charger.row, "diagnostics", by="om")
+    clock.shift(60)
+    second = uploads.ask(charger.row, "diagnostics", by="om")
+    assert (now(first).state, first.command.state) == ("cancelled", "queued")
+    first.command.refresh_from_db()
+    assert first.command.state == "expired"
+    charger.connect()
+    charger.boot()
+    assert charger.asked("GetDiagnostics")[2]["location"] == uploads.address(second)
+    assert charger.asked("GetDiagnostics") is None
