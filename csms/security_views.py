@@ -19,6 +19,7 @@ from accounts import audit
 from accounts.doors import console_page, may_operate, operators_only
 from accounts.models import AuditEntry
 from csms import alerts, certificates, pem, roots, rotation, security_profiles, stations
+from csms.frames import clean
 from csms.models import (
     Alert,
     ChargePoint,
@@ -114,7 +115,7 @@ def _raise_withdraw(request: HttpRequest, row: ChargePoint) -> str:
 
 def _lower(request: HttpRequest, row: ChargePoint) -> str:
     target = _profile(request)
-    security_profiles.lower(row, target, request.POST.get("reason", ""), _who(request))
+    security_profiles.lower(row, target, clean(request.POST.get("reason", "")), _who(request))
     return f"It may come in with less now: {WORDS[target]}."
 
 
@@ -133,7 +134,7 @@ def _ask_certificate(request: HttpRequest, row: ChargePoint) -> str:
 
 def _revoke(request: HttpRequest, row: ChargePoint) -> str:
     made = get_object_or_404(ChargerCertificate, charge_point=row, pk=_number(request, "certificate"))
-    certificates.revoke(made, request.POST.get("reason", "")[:200])
+    certificates.revoke(made, clean(request.POST.get("reason", ""))[:200])
     return "It is revoked: it opens nothing from now on. bin/manage charger_ca --crl tells the proxy too."
 
 

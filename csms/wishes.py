@@ -121,7 +121,8 @@ def wish(charge_point: ChargePoint, key: str, value: str, *, by: str, now: datet
 @transaction.atomic
 def withdraw(charge_point: ChargePoint, key: str, *, now: datetime) -> None:
     """Nothing is wanted of this key any more by an operator; what the charger's profiles want of it counts again."""
-    row = ConfigurationKey.objects.select_for_update(no_key=True).filter(charge_point=charge_point, key__iexact=key).first()
+    mine = ConfigurationKey.objects.select_for_update(no_key=True).filter(charge_point=charge_point)
+    row = mine.filter(key__iexact=clean(key)).first()
     if row is None or row.wanted is None:
         return
     audit.record("configuration.withdrawn", charge_point, before={"key": row.key, "wanted": row.wanted, "by": row.wanted_by})
