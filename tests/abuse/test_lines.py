@@ -173,7 +173,8 @@ def test_A15_half_open_handshakes_do_not_hold_the_door_and_are_cut_off(server, c
     while time.monotonic() - opened < wire.HEAD_S - 3:
         time.sleep(2)
         for one in half_open[:30]:
-            one.line.sendall(b"c")
+            with suppress(ConnectionError):  # the first of them are a moment older
+                one.line.sendall(b"c")
     for one in half_open:
         one.line.settimeout(max(0.1, opened + wire.HEAD_S + 10 - time.monotonic()))
         with suppress(ConnectionError):  # torn, rather than closed
