@@ -26,6 +26,8 @@ COMES_AS = {
 START_FOLLOWS_S = 180
 # A stop that was promised and does not come: asked again so often.
 STOP_ATTEMPTS = 3
+# How long the end of a session that its charger knows nothing of may take.
+ENDS_WITHIN_S = 10
 # In so many of its last frames and readings we look for the number a charger knows its transaction by.
 LOOKED_THROUGH, READINGS = 300, 20
 _NONE_RUNNING = re.compile(
@@ -97,9 +99,12 @@ def stop_answered(command: Command, now: datetime) -> None:
     if command.state == CommandState.ERROR and _NONE_RUNNING.search(command.error):
         status = Connector.objects.filter(pk=session.connector_id).values_list("status", flat=True).first()
         if status in IDLE:
-            # After the commit: the session's lock is never taken while a command's is held.
+            # After the commit: the session's lock is never taken while a command's is held. The session's end makes this command
+            # effective; should we die in between, it is still open, and is asked again as any that came to nothing.
             transaction.on_commit(partial(sessions.finalize, session.pk, "CHARGER_HAS_NONE"))
-            _note(command, f"Session {session.pk} was ended: the connector is {status}.")
+            command.state, command.settled_at, command.expires_at = CommandState.UNKNOWN, None, now + timedelta(seconds=ENDS_WITHIN_S)
+            command.save(update_fields=["state", "settled_at", "expires_at"])
+            _note(command, f"It has none, and the connector is {status}: session {session.pk} ends.")
             return
     if command.state not in (CommandState.REJECTED, CommandState.ERROR) or command.trigger == "its own number":
         return

@@ -335,6 +335,21 @@ def test_Q149_no_transaction_at_an_idle_connector_ends_the_session(charger, ask,
         error(charger, command, "InternalError", "No transaction")
     running.refresh_from_db()
     assert running.state == "STOPPED" and running.stop_reason == "CHARGER_HAS_NONE" and "inferred" in running.flags
+    assert state(command) == "effective"
+
+
+def test_Q149_should_we_die_before_that_session_ends_it_is_asked_again(charger, ask, running, django_capture_on_commit_callbacks):
+    charger.status("Available")
+    command = stop(ask, running)
+    error(charger, command, "InternalError", "No transaction")  # and what follows the commit is lost
+    assert state(command) == "unknown"
+    clock.shift(outcomes.ENDS_WITHIN_S + 1)
+    commands.timeout_due(clock.now(), 10)
+    again = Command.objects.get(unique_id=charger.asked("RemoteStopTransaction")[0])
+    with django_capture_on_commit_callbacks(execute=True):
+        error(charger, again, "InternalError", "No transaction")
+    running.refresh_from_db()
+    assert running.stop_reason == "CHARGER_HAS_NONE" and state(command) == "expired" and state(again) == "effective"
 
 
 def test_Q149_no_transaction_while_it_charges_ends_nothing(charger, ask, running, django_capture_on_commit_callbacks):
