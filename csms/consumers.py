@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Any
@@ -20,6 +19,7 @@ from csms.charge_point import ChargePoint
 from csms.context import Changed, Context, Effect, HangUp, Held, MaySend, Reply, StopPlanned
 from csms.doors import Knock, Opened, door
 from csms.gateway import gateway
+from csms.planned import Planned
 from csms.rules import connection as rule
 from csms.rules.door import identity
 from voltaro import clock
@@ -58,7 +58,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
     async def connect(self) -> None:
         # daphne's side of the line (voltaro/wire.py); None under another server, which then bounds reading and writing itself.
         self._line = self.scope.get("line")
-        self._timers: dict[int, asyncio.TimerHandle] = {}
+        self._planned = Planned()
         self._tried: dict[int, float] = {}  # when a session's stop was last looked at
         self._inbox: deque[bytes | None] = deque()  # None: something of ours is to be done between two frames
         self._own: heed.Own | None = None
@@ -164,8 +164,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
             return
         self._open, self._ending = False, True
         gateway.remove(self)
-        for timer in self._timers.values():
-            timer.cancel()
+        self._planned.forget()
         self._news.set()
         try:
             await asyncio.wait_for(self._spoken, DRAIN_S)
@@ -203,8 +202,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         if self._spoken is not None:
             self._open = False
             self._spoken.cancel()
-            for timer in self._timers.values():
-                timer.cancel()
+            self._planned.forget()
             gateway.remove(self)
             gateway.ended(self)
 
@@ -325,35 +323,26 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                     self.deaf_calls, self._last_call = 0, None
                     self.wake()
                 case Held():
-                    self._plan(0, HELD_S, self._look_at_held)
+                    self._planned.plan(0, HELD_S, self._look_at_held)
                 case HangUp(reason=reason, code=code):
                     await self.close_for(reason, code)
 
     def _plan_stop(self, session_id: int, at: datetime | None) -> None:
         if at is None:
             self._tried.pop(session_id, None)
-            self._plan(session_id, None, self._stop_now)
+            self._planned.plan(session_id, None, self._stop_now)
             return
         # Past its limit, every reading says that a stop is due; it is asked again by its own clock, not by theirs.
         tried_s = self._tried.get(session_id, -STOP_EVERY_S) + STOP_EVERY_S - clock.elapsed()
         wait_s = max(0.0, (at - clock.now()).total_seconds(), tried_s) + 0.02
-        self._plan(session_id, wait_s if wait_s < 3600 else None, self._stop_now)
-
-    def _plan(self, key: int, wait_s: float | None, deed: Callable[[int], None]) -> None:
-        """Do it after so long (None: not at all), instead of what was planned under this key."""
-        if (old := self._timers.pop(key, None)) is not None:
-            old.cancel()
-        if wait_s is not None:
-            self._timers[key] = asyncio.get_running_loop().call_later(wait_s, deed, key)
+        self._planned.plan(session_id, wait_s if wait_s < 3600 else None, self._stop_now)
 
     def _stop_now(self, session_id: int) -> None:
-        self._timers.pop(session_id, None)
         self._tried[session_id] = clock.elapsed()
         self._background(threads.run(_stop_if_due, session_id))
 
     def _look_at_held(self, key: int) -> None:
         """Between two frames, as everything that moves the context."""
-        self._timers.pop(key, None)
         self._inbox.append(None)
         self._news.set()
 
