@@ -11,6 +11,8 @@ from typing import Any
 
 MASK = "***"
 MAX_NAME = 200
+# What could not be read and has more words than this is nothing a person would read either.
+MOST_NAMES = 20_000
 Also = tuple[str, ...]
 # The fields in which a call carries what somebody may say is a secret.
 CARRIES = {"ChangeConfiguration": ("value",), "DataTransfer": ("data",)}
@@ -23,6 +25,7 @@ _WORDS = (
 _END = re.compile(r"(?:key|token|pin|psk|pwd|puk|pass)\d*$")
 # Names that end so and hold none: what OCPP calls its fields, what everybody may know, and a bypass.
 _NONE = re.compile(r"^(?:configuration|unknown)?key\d*$|public|(?:id|group)token\d*$|bypass\d*$")
+_PARTS = ("key", "pass", "secret", "token", "pin", "psk", "pwd", "puk", "credential")
 _INSIDE = {"pin", "psk", "pwd", "puk"}
 _CAMEL = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+")
 _NAMES = re.compile(r"[A-Za-z0-9_.\-]+")
@@ -44,7 +47,11 @@ def is_secret(name: Any, also: Also = ()) -> bool:
     if not isinstance(name, str):
         return False
     plain = _plain(name)
-    if any(word in plain for word in _WORDS) or any(fnmatchcase(plain, _pattern(one)) for one in also):
+    if also and any(fnmatchcase(plain, _pattern(one)) for one in also):
+        return True
+    if not any(part in plain for part in _PARTS):  # nearly every name: a frame may have thirty thousand
+        return False
+    if any(word in plain for word in _WORDS):
         return True
     if _NONE.search(plain):
         return False
@@ -149,7 +156,10 @@ def _masked_text(text: str, also: Also) -> str:
 def _names_one(text: str, also: Also) -> bool:
     """Whether a text, whatever it is, names a secret."""
     plain = _plain(text)
-    return any(word in plain for word in _WORDS) or any(is_secret(one, also) for one in {*_NAMES.findall(text)} if len(one) <= MAX_NAME)
+    if any(word in plain for word in _WORDS):
+        return True
+    names = {*_NAMES.findall(text)}
+    return len(names) > MOST_NAMES or any(is_secret(one, also) for one in names if len(one) <= MAX_NAME)
 
 
 def _masked_torn(raw: bytes, also: Also) -> bytes:
