@@ -13,7 +13,7 @@ from typing import Any
 from django.db import transaction
 
 from accounts import audit
-from csms import commands, quirks
+from csms import commands, quirks, time_bounds
 from csms.models import ChargingSession, Command, CommandState, SessionState
 from csms.rules.habits import Habits
 
@@ -30,16 +30,19 @@ def began(session: ChargingSession, habits: Habits, now: datetime) -> None:
     """A session has begun (call inside its transaction): tell its charger how far it may go."""
     if habits.session_limit and session.limit_wh is not None:
         _tell(session, habits, now, now + timedelta(seconds=AFTER_START_S))
+    time_bounds.began(session, habits, now)
 
 
 def tell_again(charge_point_pk: int, habits: Habits, now: datetime) -> int:
     """A line of this charger is new, or it has restarted: it may have forgotten. How many sessions it is told of."""
-    if not habits.session_limit:
+    if not (habits.session_limit or habits.session_profile):
         return 0
-    running = ChargingSession.objects.select_related("charge_point").filter(charge_point=charge_point_pk, authorized=True)
+    running = ChargingSession.objects.select_related("charge_point", "connector").filter(charge_point=charge_point_pk, authorized=True)
     running = running.filter(limit_wh__isnull=False).exclude(state=SessionState.STOPPED).order_by("pk")
     with transaction.atomic():
-        return sum(_tell(row, habits, now) for row in running)
+        for row in running:
+            time_bounds.began(row, habits, now)
+        return sum(_tell(row, habits, now) for row in running if habits.session_limit)
 
 
 def _tell(session: ChargingSession, habits: Habits, now: datetime, send_after: datetime | None = None) -> bool:

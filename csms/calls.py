@@ -236,7 +236,7 @@ CALLS: dict[str, Call] = {
         "A limit on its power.",
         effective=("Accepted",),
         promised=(),
-        answered="csms.charging_profiles.answered",
+        answered="csms.charging_profiles.answered csms.time_bounds.answered",
         ended="csms.charging_profiles.unanswered",
         own_numbers=True,
         one_by_one="Each profile has a number of its own.",

@@ -30,6 +30,8 @@ STANDING = (State.WANTED, State.SENT, State.ACTIVE)
 # A transaction whose start is older than this came out of a queue: it may be over, and gets no profile (§5.16.1).
 START_AT_MOST_S = 300
 UNANSWERED_AT_MOST = 3
+# Who asks for the profiles that bound a session in time (csms/time_bounds.py): counted from now, which a Relative one is not.
+BOUNDS = "session bounds"
 
 
 @transaction.atomic
@@ -203,6 +205,8 @@ def _way(row: ChargingProfile) -> Way | None:
     units = rule.units_of(known.get("ChargingScheduleAllowedChargingRateUnit") or "")
     most = known.get("ChargeProfileMaxStackLevel") or ""
     forms = list(rule.ways(_wish(row), quirks.of(charge_point), units, int(most) if most.isascii() and most.isdigit() else None))
+    if row.requested_by == BOUNDS:
+        forms = [way for way in forms if way.kind != "Relative"]
     took = charge_point.learned.get("profile", {})
     if took.get("firmware") == charge_point.firmware_version:
         forms.sort(key=lambda way: [way.kind, way.unit, way.stack_level] != took.get(row.purpose))

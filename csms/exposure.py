@@ -22,12 +22,12 @@ AWAY_AT_MOST = timedelta(days=2)
 SHOWN = 100
 _SESSIONS = """
 WITH candidates AS (
-  SELECT s.id, s.charge_point_id, s.connector_id, s.company_id, s.state, s.energy_wh, s.limit_wh, s.bounded_wh, s.peak_power_w,
-    coalesce(s.register_at, s.last_activity_at) AS heard_at
+  SELECT s.id, s.charge_point_id, s.connector_id, s.company_id, s.state, s.energy_wh, s.limit_wh, s.bounded_wh, s.bounded_until,
+    s.peak_power_w, coalesce(s.register_at, s.last_activity_at) AS heard_at
   FROM csms_chargingsession s WHERE s.state <> 'STOPPED' AND s.limit_wh IS NOT NULL AND {live}
   UNION ALL
-  SELECT s.id, s.charge_point_id, s.connector_id, s.company_id, s.state, s.energy_wh, s.limit_wh, s.bounded_wh, s.peak_power_w,
-    coalesce(s.register_at, s.last_activity_at) AS heard_at
+  SELECT s.id, s.charge_point_id, s.connector_id, s.company_id, s.state, s.energy_wh, s.limit_wh, s.bounded_wh, s.bounded_until,
+    s.peak_power_w, coalesce(s.register_at, s.last_activity_at) AS heard_at
   FROM csms_chargepoint p JOIN csms_connector o ON o.charge_point_id = p.cp_id
   CROSS JOIN LATERAL (SELECT * FROM csms_chargingsession l WHERE l.connector_id = o.id ORDER BY l.id DESC LIMIT 1) s
   WHERE NOT p.online AND s.state = 'STOPPED' AND s.limit_wh IS NOT NULL AND 'inferred' = ANY (s.flags)
@@ -36,19 +36,22 @@ WITH candidates AS (
 ), flowing AS (
   SELECT a.id, a.charge_point_id, c.cp_id, n.connector_id AS connector_no, a.state <> 'STOPPED' AS live, c.online, a.heard_at,
     greatest(0, floor(extract(epoch FROM %(now)s - a.heard_at)))::bigint AS silent_s, a.energy_wh, a.limit_wh, a.bounded_wh,
+    greatest(0, floor(extract(epoch FROM a.bounded_until - a.heard_at)))::bigint AS bounds_s, a.bounded_until,
     a.peak_power_w, n.max_power_w,
     CASE WHEN a.peak_power_w > 0 THEN least(a.peak_power_w, n.max_power_w) ELSE n.max_power_w END::bigint AS power_w
   FROM candidates a JOIN csms_connector n ON n.id = a.connector_id JOIN csms_chargepoint c ON c.id = a.charge_point_id
 ), delivered AS (
-  SELECT *, least(energy_wh + least(power_w * silent_s / 3600, %(most)s),
+  SELECT *, least(energy_wh + least(power_w * CASE WHEN bounded_until IS NULL THEN silent_s ELSE least(silent_s, bounds_s) END / 3600,
+    %(most)s),
     CASE WHEN bounded_wh IS NOT NULL THEN greatest(bounded_wh, energy_wh) END) AS may_wh FROM flowing
 ), exposed AS (
   SELECT *, greatest(0, may_wh - CASE WHEN live THEN limit_wh ELSE least(limit_wh, energy_wh) END) AS exposed_wh FROM delivered
 )
 """
 _LIST = """
-SELECT id, charge_point_id, cp_id, connector_no, live, online, heard_at, silent_s, energy_wh, limit_wh, bounded_wh, peak_power_w,
-  max_power_w, exposed_wh, count(*) OVER (), coalesce(sum(exposed_wh) OVER (), 0), count(*) FILTER (WHERE exposed_wh > 0) OVER ()
+SELECT id, charge_point_id, cp_id, connector_no, live, online, heard_at, silent_s, energy_wh, limit_wh, bounded_wh,
+  CASE WHEN bounded_until IS NOT NULL THEN bounds_s END, peak_power_w, max_power_w, exposed_wh,
+  count(*) OVER (), coalesce(sum(exposed_wh) OVER (), 0), count(*) FILTER (WHERE exposed_wh > 0) OVER ()
 FROM exposed WHERE exposed_wh > 0 OR NOT online OR silent_s > %(patience)s ORDER BY exposed_wh DESC, silent_s DESC, id LIMIT %(shown)s"""
 _CHARGERS = """
 SELECT charge_point_id, cp_id, count(*), sum(exposed_wh)::bigint FROM exposed WHERE exposed_wh > 0
@@ -95,8 +98,8 @@ def look(now: datetime, *, user: Any = None, charge_point_pk: int | None = None)
     """What is unheard now: of everything, of what this person may see, or of one charger (whose page checked that)."""
     found = _ask(_LIST, now, user, charge_point_pk)
     rows = []
-    for pk, charge_point, cp_id, no, live, online, heard_at, silent_s, energy, limit, bounded, peak, most, exposed, *_ in found:
-        facts = Unheard(energy, limit, peak, most, silent_s, live, bounded)
+    for pk, charge_point, cp_id, no, live, online, heard_at, silent_s, energy, limit, bounded, flows_s, peak, most, exposed, *_ in found:
+        facts = Unheard(energy, limit, peak, most, silent_s, live, bounded, flows_s)
         rows.append(Row(pk, charge_point, cp_id, no, online, heard_at, facts, exposed))
     unheard, exposed_wh, exposed = found[0][-3:] if found else (0, 0, 0)
     return Exposure(rows, unheard, exposed, int(exposed_wh))
@@ -119,6 +122,7 @@ def of(session: ChargingSession, now: datetime) -> Unheard | None:
         max_power_w=session.connector.max_power_w,
         silent_s=max(0, int((now - heard_at).total_seconds())),
         bounded_wh=session.bounded_wh,
+        flows_s=max(0, int((session.bounded_until - heard_at).total_seconds())) if session.bounded_until else None,
     )
 
 

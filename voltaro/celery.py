@@ -51,6 +51,9 @@ WORKERS: dict[str, Worker] = {
     "profiles.end": Worker(
         "csms.charging_profiles.end_due", "csms.charging_profiles.to_end", 60, ("session.ended",), "charging profiles whose time is over"
     ),
+    "sessions.bound": Worker(
+        "csms.time_bounds.renew_due", "csms.time_bounds.to_renew", 30, what="sessions whose charger stops by itself soon: told anew"
+    ),
     "certificates": Worker(
         "csms.certificates.make_due", "csms.certificates.to_make", 30, ("certificate.asked",), "certificates that chargers asked for"
     ),

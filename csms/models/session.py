@@ -81,6 +81,11 @@ class ChargingSession(Audited):
     bounded_wh = models.BigIntegerField(
         null=True, blank=True, help_text="What the charger has said it keeps to by itself, in Wh from the start; empty: nothing."
     )
+    bounded_until = models.DateTimeField(
+        null=True,
+        blank=True,
+        help_text="When the charger stops delivering by itself unless it is told anew (a charging profile that ends).",
+    )
     stop_due_at = models.DateTimeField(null=True, blank=True, help_text="When, at the power now flowing, the stop must be sent.")
     stop_asked_at = models.DateTimeField(null=True, blank=True)
     overrun_wh = models.BigIntegerField(default=0, help_text="Delivered beyond limit_wh; never charged to the rider.")
@@ -110,6 +115,9 @@ class ChargingSession(Audited):
             models.Index(fields=["last_activity_at"], condition=~Q(state="STOPPED"), name="session_live"),
             models.Index(fields=["ended_at"], condition=Q(state="STOPPED", billed_at__isnull=True), name="session_unbilled"),
             models.Index(fields=["rebill_at"], condition=Q(rebill_at__isnull=False), name="session_rebill"),
+            models.Index(
+                fields=["bounded_until"], condition=~Q(state="STOPPED") & Q(bounded_until__isnull=False), name="session_bounded_until"
+            ),
             models.Index(fields=["stop_due_at"], condition=~Q(state="STOPPED") & Q(stop_due_at__isnull=False), name="session_stop_due"),
         ]
 

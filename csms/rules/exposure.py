@@ -20,6 +20,7 @@ class Unheard:
     silent_s: int
     live: bool = True
     bounded_wh: int | None = None
+    flows_s: int | None = None  # for so long since it was heard of it may go on by itself; None: it is not bounded in time
 
 
 def power_w(session: Unheard) -> int:
@@ -29,7 +30,8 @@ def power_w(session: Unheard) -> int:
 
 def delivered_wh(session: Unheard) -> int:
     """What may have been delivered by now; a charger that has promised to keep to a limit stops there."""
-    may_wh = session.energy_wh + min(power_w(session) * max(0, session.silent_s) // 3600, MOST_WH)
+    flowed_s = max(0, session.silent_s if session.flows_s is None else min(session.silent_s, session.flows_s))
+    may_wh = session.energy_wh + min(power_w(session) * flowed_s // 3600, MOST_WH)
     if session.bounded_wh is not None:
         may_wh = min(may_wh, max(session.bounded_wh, session.energy_wh))
     return may_wh
@@ -47,4 +49,5 @@ def within_s(session: Unheard) -> int | None:
         return None
     if session.bounded_wh is not None and session.bounded_wh <= session.limit_wh:
         return None
-    return (session.limit_wh - delivered_wh(session)) * 3600 // power_w(session)
+    within = (session.limit_wh - delivered_wh(session)) * 3600 // power_w(session)
+    return within if session.flows_s is None or session.silent_s + within < session.flows_s else None

@@ -58,6 +58,7 @@ class Habits:
     vendor_id: str = "VOLTLYNC"
     post_boot_state: bool = False
     session_limit: bool = False
+    session_profile: bool = False
 
 
 HELP: dict[str, str] = {
@@ -95,6 +96,7 @@ HELP: dict[str, str] = {
     "vendor_id": "The vendorId it listens to in PostBootState and SessionLimit.",
     "post_boot_state": "After a boot it is told what was running (DataTransfer PostBootState), and goes on with it.",
     "session_limit": "Keeps to a limit on the energy of a session by itself (DataTransfer SessionLimit), even without a line.",
+    "session_profile": "Each session gets a charging profile that ends when, at full power, its money is used up; renewed while heard.",
 }
 CHOICES: dict[str, tuple[str, ...]] = {
     "id_tag_form": ("as_is", "reversed", "decimal"),
@@ -127,7 +129,10 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Meters and clock", ("energy_unit", "power_unit", "register_unit", "naive_time")),
     ("Configuration", ("configuration", "configuration_chunk", "read_back", "secret_keys")),
     ("Commands", ("commands_unsupported", "command_interval_s", "availability_zero")),
-    ("Smart charging", ("stack_level", "profile_kind", "rate_unit", "number_phases", "least_current_a", "profile_interval_s")),
+    (
+        "Smart charging",
+        ("stack_level", "profile_kind", "rate_unit", "number_phases", "least_current_a", "profile_interval_s", "session_profile"),
+    ),
     ("Files and vendor messages", ("file_scheme", "data_transfer", "vendor_id", "post_boot_state", "session_limit")),
 )
 SUBPROTOCOLS = ("ocpp1.6",)

@@ -1,9 +1,13 @@
 """A simulated charger that keeps to what it was told, on a line that is cut: nothing beyond what is paid is delivered."""
 
+from decimal import Decimal
+
 import pytest
 
-from csms import dispatch, permits, sessions, stations
-from csms.models import ChargingSession
+from csms import charging_profiles, dispatch, permits, sessions, stations, time_bounds
+from csms.models import ChargePoint, ChargingProfile, ChargingSession
+from csms.rules.habits import Habits as OurHabits
+from csms.rules.profile import Step
 from csms.simulator import profiles
 from csms.simulator.car import Car
 from csms.simulator.charger import make
@@ -45,25 +49,38 @@ class Wire:
                 self.charger.heard(command.text, clock.now())
 
     def wait(self, seconds: int) -> None:
-        for _ in range(seconds):
+        for second in range(seconds):
             clock.shift(1)
             self.charger.tick(clock.now())
+            if second % 10 == 0:
+                time_bounds.renew_due(clock.now(), 10)
+                charging_profiles.send_due(clock.now(), 10)
             self.carry()
+
+
+def charging(network, limit_wh: int, *habits: str, **settings) -> Wire:
+    """Somebody has paid for so much, and charges with 50 kW."""
+    network.kaveri_charger.quirk_settings = settings
+    network.kaveri_charger.save()
+    found = Wire(*habits)
+    found.wait(3)
+    found.charger.plug_in(1, clock.now(), Car(72_000, 0.1, 50_000))
+    company, connector = network.kaveri.company, network.kaveri_connector
+    permits.grant(connector=connector, user=network.asha, company=company, limit_wh=limit_wh, start_until=later(300))
+    permits.ask_due(clock.now(), 10)
+    found.wait(15)
+    return found
 
 
 @pytest.fixture
 def wire(network, bells):
-    network.kaveri_charger.quirk_settings = {"session_limit": True, "post_boot_state": True}
-    network.kaveri_charger.save()
-    found = Wire("session_limit", "post_boot_state")
-    found.wait(3)
-    found.charger.plug_in(1, clock.now(), Car(72_000, 0.1, 50_000))
-    permits.grant(
-        connector=network.kaveri_connector, user=network.asha, company=network.kaveri.company, limit_wh=2_000, start_until=later(300)
-    )
-    permits.ask_due(clock.now(), 10)
-    found.wait(15)
-    return found
+    return charging(network, 2_000, "session_limit", "post_boot_state", session_limit=True, post_boot_state=True)
+
+
+@pytest.fixture
+def profiled(network, bells):
+    """It knows nothing of SessionLimit, and keeps to charging profiles."""
+    return charging(network, 10_000, session_profile=True)
 
 
 def session() -> ChargingSession:
@@ -95,3 +112,47 @@ def test_a_restart_in_the_middle_goes_on_when_it_is_told_so(wire):
     sessions.stop_due(clock.now(), 10)
     wire.wait(5)
     assert session().state == "STOPPED" and session().energy_wh <= 2_000
+
+
+def test_a_profile_ends_by_itself_while_nobody_hears_it_and_is_renewed_when_it_is_back(profiled):
+    outlet = profiled.charger.outlets[0]
+    left_s = (session().bounded_until - clock.now()).total_seconds()
+    assert 560 <= left_s <= 600, "10 kWh at 60 kW, of which some seconds are over"
+    profiled.cut()
+    profiled.wait(700)
+    assert outlet.transaction is not None and outlet.power_w == 0
+    assert 7_000 <= outlet.register_wh - outlet.transaction.meter_start_wh <= 10_000, "nothing beyond what is paid"
+    profiled.open()
+    profiled.wait(30)
+    assert outlet.power_w > 0 and session().bounded_until > clock.now()
+    assert session().state == "RUNNING"
+
+
+def test_whoever_is_heard_is_never_stopped_by_it(profiled):
+    outlet, first = profiled.charger.outlets[0], session().bounded_until
+    for _ in range(55):
+        profiled.wait(10)
+        assert outlet.power_w > 30_000
+    assert session().bounded_until > first
+    assert ChargingProfile.objects.filter(state="active").count() == 1 < ChargingProfile.objects.count() < 6
+    assert session().energy_wh > 7_000
+
+
+def own_profile(row: ChargingSession) -> None:
+    step = (Step(0, Decimal(20_000)),)
+    charging_profiles.want(row.charge_point, purpose="TxProfile", connector_no=1, steps=step, unit="W", session=row, by="om")
+
+
+def wrong_clock(row: ChargingSession) -> None:
+    ChargePoint.objects.update(clock_offset_s=600)
+
+
+@pytest.mark.parametrize("harm", [own_profile, wrong_clock])
+def test_it_is_not_bounded_where_that_would_harm(network, bells, harm):
+    charging(network, 10_000)
+    harm(ChargingSession.objects.select_related("connector", "charge_point").get())
+    row = ChargingSession.objects.select_related("connector", "charge_point").get()
+    time_bounds.began(row, OurHabits(session_profile=True), clock.now())
+    assert not ChargingProfile.objects.filter(requested_by=time_bounds.BY).exists()
+    time_bounds.began(row, OurHabits(session_profile=False), clock.now())
+    assert not ChargingProfile.objects.filter(requested_by=time_bounds.BY).exists()

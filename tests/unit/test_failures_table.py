@@ -79,6 +79,11 @@ def test_a_charger_that_keeps_to_a_limit_stops_there():
     assert exposure.delivered_wh(unheard(energy_wh=7_000, bounded_wh=5_000)) == 7_000
 
 
+def test_a_profile_that_ends_bounds_how_long_it_may_flow():
+    assert exposure.delivered_wh(unheard(silent_s=36_000, flows_s=60)) == 1_500
+    assert exposure.within_s(unheard(flows_s=400)) is None and exposure.within_s(unheard(flows_s=900)) == 420
+
+
 def test_of_a_session_we_have_ended_everything_more_is_unpaid():
     assert exposure.exposed_wh(unheard(live=False)) == 500
 
