@@ -134,7 +134,7 @@ class Auditor:
             if line is not None and one["payment_id"] and self._honest(line, tx, one) and one["energy_wh"] < real_wh - TOLERANCE_WH:
                 found.append(f"I8 session {one['id']}: counted {one['energy_wh']} Wh, the car took {real_wh:.0f} by an honest meter")
             if one["end_time"] is not None and one["end_time"] < one["start_time"] and not set(one["flags"]) & {"clock", "suspect"}:
-                found.append(f"I16 session {one['id']} ends before it starts")
+                found.append(f"I16 session {one['id']} ends at {one['end_time']}, before it starts at {one['start_time']}: {one['flags']}")
             if "EmergencyStop" in (one["stop_reason"], one["stop_reason_raw"]):
                 found.append(f"I15 session {one['id']} was ended by another charger")
             if one["id"] in self._stopped and (one["state"], one["stop_reason"]) != ("STOPPED", self._stopped[one["id"]]):
@@ -275,8 +275,11 @@ class Auditor:
             found.append(f"I28 webhook event {pk} {event} is still {state}: {note}")
         for pk, state, why in values("SELECT id, state, last_error FROM franchise_payout WHERE state NOT IN ('processed', 'failed')"):
             found.append(f"I26 payout {pk} is still {state}: {why}")
+        # What is less than a rupee waits for more of it.
         for pk, status, why in values(
-            "SELECT id, status, hold_reason FROM franchise_commissionledgerentry WHERE status IN ('PENDING', 'ON_HOLD', 'FAILED')"
+            "SELECT id, status, hold_reason FROM franchise_commissionledgerentry c WHERE status IN ('ON_HOLD', 'FAILED') OR "
+            "status = 'PENDING' AND (payout_id IS NOT NULL OR (SELECT sum(payable) FROM franchise_commissionledgerentry o "
+            "WHERE o.franchisee_id = c.franchisee_id AND o.status = 'PENDING' AND o.payout_id IS NULL) >= 100)"
         ):
             found.append(f"I26 share {pk} is still {status} {why}")
         return found

@@ -53,6 +53,9 @@ class People:
         """Somebody comes, looks for a free outlet (or does not look), and pays. False: everything is taken."""
         places = [(line, outlet) for line in self.lines for outlet in line.box.outlets]
         now_s = self.clockwork.now_s
+        for line, outlet in places:
+            if outlet.transaction is not None:
+                self._taken_until.pop((line.cp_id, outlet.number), None)
         free = [one for one in places if self._looks_free(*one) and self._taken_until.get((one[0].cp_id, one[1].number), 0.0) < now_s]
         if not free and self.dice.random() < 0.8:
             return False
@@ -64,7 +67,7 @@ class People:
         # Worth so many minutes at this outlet's power, at a price with its tax.
         minutes = self.dice.choice((0.1, 1, 2, 2, 3, 5)) * self.dice.uniform(0.5, 1.5)
         paise = max(100, round(outlet.plug.max_power_w * minutes / 60_000 * 1_800))
-        self._taken_until[line.cp_id, outlet.number] = now_s + 90
+        self._taken_until[line.cp_id, outlet.number] = now_s + 320
         self._pay(code, paise, line, outlet)
         if self.faults.strikes("pays_twice", self.dice):
             self.clockwork.reach("pays_twice")

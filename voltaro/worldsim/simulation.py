@@ -1,5 +1,6 @@
 """One world from its seed to its verdict."""
 
+import gc
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -31,8 +32,9 @@ from voltaro.worldsim.workers import Workers
 # Cars come for so long; then the faults end, and the world has so long to come to rest.
 BUSY_S, CALM_S = 40 * 60, 36 * 3600
 LOOK_EVERY_S, STEP_S, LONGEST_JUMP_S = 600.0, 60.0, 1800.0
-CALM_RIDERS = 3
-TIDY_EVERY_S = 600.0
+CALM_RIDERS = 2
+RIDE_S = 420.0
+TIDY_EVERY_S = 480.0
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
 SIZES = [
     [("ccs2", 60_000)],
@@ -91,6 +93,8 @@ class Simulation:
     def live(self) -> Verdict:
         verdict = Verdict(self.clockwork.seed)
         with ExitStack() as stack:
+            gc.disable()  # a world is small, and is thrown away as a whole
+            stack.callback(gc.enable)
             stack.enter_context(override_settings(**SETTINGS))
             empty()
             self.razorpay = Razorpay(self.clockwork, self.faults, self.process)
@@ -131,7 +135,7 @@ class Simulation:
         for line in self.lines:
             line.flaps = 0
         self._tidy_s, self._jump_s = self.clockwork.now_s + TIDY_EVERY_S, STEP_S
-        self._calm_riders = CALM_RIDERS
+        self._calm_riders, self._awake_s = CALM_RIDERS, 0.0
 
     def _step(self) -> None:
         """A minute of the calm: as it is while something is going on; in leaps, ever longer ones, when only time must pass."""
@@ -151,10 +155,11 @@ class Simulation:
             self.people.tidy_up()
             if self._calm_riders and all(line.socket for line in self.lines):
                 self._calm_riders -= 1
-                self.people.ride()
+                if self.people.ride():
+                    self._awake_s = self.clockwork.now_s + RIDE_S
 
     def _rested(self) -> bool:
-        return self._calm_riders == 0 and all(line.resting for line in self.lines)
+        return self._calm_riders == 0 and self.clockwork.now_s > self._awake_s and all(line.resting for line in self.lines)
 
     # -- the world's beginning -----------------------------------------------------------------------------------
     def _set_up(self) -> None:

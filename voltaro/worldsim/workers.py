@@ -32,6 +32,7 @@ class Sieve:
     def __init__(self) -> None:
         self.always: set[str] = set()
         self._names: list[str] = []
+        self._one: dict[str, str] = {}
         asked: list[str] = []
         then = datetime(2026, 1, 1, tzinfo=UTC)
         with connection.cursor() as cursor:
@@ -46,9 +47,24 @@ class Sieve:
                 given = [f"@{(one - then).total_seconds():.6f}@" if isinstance(one, datetime) else one for one in given]
                 self._names.append(name)
                 asked.append(f"EXISTS ({cursor.mogrify(sql, given)})")
-            whole = re.sub(r"'@(-?[0-9.]+)@'(?:::[a-z ]+)?", r"($1 + interval '\1 seconds')", ", ".join(asked))
             cursor.execute("DEALLOCATE ALL")
-            cursor.cursor.execute(f"PREPARE sieve (timestamptz) AS SELECT {whole}, EXISTS (SELECT 1 FROM {COMMANDS})".encode())  # noqa: S608
+            for number, (name, one) in enumerate(zip(self._names, asked, strict=True)):
+                self._one[name] = f"sieve_{number}"
+                self._prepare(cursor, f"sieve_{number}", one)
+            self._prepare(cursor, "sieve", ", ".join([*asked, f"EXISTS (SELECT 1 FROM {COMMANDS})"]))  # noqa: S608
+
+    @staticmethod
+    def _prepare(cursor: Any, name: str, asked: str) -> None:
+        timed = re.sub(r"'@(-?[0-9.]+)@'(?:::[a-z ]+)?", r"($1 + interval '\1 seconds')", asked)
+        cursor.cursor.execute(f"PREPARE {name} (timestamptz) AS SELECT {timed}".encode())
+
+    def has(self, name: str, now: datetime) -> bool:
+        """Whether this one worker has something due."""
+        if name in self.always:
+            return True
+        with connection.cursor() as cursor:
+            cursor.cursor.execute(f"EXECUTE {self._one[name]} ('{now.isoformat()}')".encode())
+            return bool(cursor.cursor.fetchone()[0])
 
     def ask(self, now: datetime) -> tuple[set[str], bool]:
         """(the workers that have something to do, whether a command waits to be sent)."""
@@ -87,7 +103,7 @@ class Workers:
             return
         now_s = self.clockwork.now_s
         for name in NAMES:
-            full = now_s >= self._full[name]
+            full = self.faults.on and now_s >= self._full[name]
             if now_s < self._next[name] or not (name in due or full):
                 continue
             if full:
@@ -110,7 +126,7 @@ class Workers:
 
     def _hear(self, name: str) -> None:
         self._rung.discard(name)
-        if not self.away:
+        if not self.away and self.sieve.has(name, self.clockwork.now()):
             self.work(name)
 
     def work(self, name: str) -> None:
