@@ -34,7 +34,7 @@ class Audited(models.Model):
     def save(self, *args: Any, **kwargs: Any) -> None:
         self.updated_at = clock.now()
         user = actor.current().user
-        if user is not None and user.pk != self.pk:
+        if user is not None and (user.pk != self.pk or not isinstance(self, type(user))):
             self.updated_by = user
             if self._state.adding:
                 self.created_by = user

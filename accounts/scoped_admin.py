@@ -20,6 +20,8 @@ class ScopedAdmin(ModelAdmin):
 
     list_per_page = 50
     show_full_result_count = False
+    # Of a row that chargers write all the time, only what was changed in the form is written: the rest has moved on since it was read.
+    only_changed = False
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         return super().get_queryset(request).visible_to(request.user)
@@ -32,7 +34,10 @@ class ScopedAdmin(ModelAdmin):
         return super().formfield_for_foreignkey(db_field, request, **kwargs)
 
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
-        super().save_model(request, obj, form, change)
+        if change and self.only_changed:
+            save_changed(obj, form.changed_data)
+        else:
+            super().save_model(request, obj, form, change)
         # Which fields, not their values: some are nobody's to read twice.
         audit.record("changed" if change else "added", obj, trigger="console", after={"fields": form.changed_data})
 
@@ -50,6 +55,12 @@ class ScopedAdmin(ModelAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return sees_everything(request.user)
+
+
+def save_changed(obj: Any, names: list[str]) -> None:
+    """Write these fields of a row, and no other."""
+    columns = {field.name for field in obj._meta.concrete_fields}
+    obj.save(update_fields=[name for name in names if name in columns])
 
 
 class SharedAdmin(ScopedAdmin):

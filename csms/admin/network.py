@@ -11,7 +11,7 @@ from unfold.admin import TabularInline
 
 from accounts.doors import may_operate
 from accounts.filters import ScopedRelatedFilter
-from accounts.scoped_admin import ScopedAdmin
+from accounts.scoped_admin import ScopedAdmin, save_changed
 from csms import batches, quirks, stations, wishes
 from csms.batch_views import ask_chargers
 from csms.models import (
@@ -56,6 +56,7 @@ class StationAdmin(ScopedAdmin):
 class ChargePointAdmin(ScopedAdmin):
     """Identity and settings. Its key is shown once, by the command that makes it, and never here."""
 
+    only_changed = True
     list_display = ["cp_id", "live_page", "station", "company", "online", "heard", "status", "vendor", "model", "firmware_version"]
     list_filter = ["online", "blocked", "status", "registration", "vendor", ("company", ScopedRelatedFilter)]
     list_select_related = ["station", "company"]
@@ -98,6 +99,11 @@ class ChargePointAdmin(ScopedAdmin):
         if "quirk_profile" in form.changed_data:
             wishes.take_up([obj.pk], quirks.wishes(obj), clock.now())
 
+    def save_formset(self, request: HttpRequest, form: Any, formset: Any, change: bool) -> None:
+        formset.save(commit=False)
+        for connector, names in formset.changed_objects:
+            save_changed(connector, names)
+
     @admin.action(description="Ask them …", permissions=["change"])
     def ask_them(self, request: HttpRequest, queryset: QuerySet) -> HttpResponse:
         """One call for all of the chosen: choose it, fill its form once, follow the batch."""
@@ -118,6 +124,7 @@ class ChargePointAdmin(ScopedAdmin):
 
 @admin.register(Connector)
 class ConnectorAdmin(ScopedAdmin):
+    only_changed = True
     list_display = ["__str__", "code", "type", "power", "status", "error_code", "last_updated", "sticker"]
     list_filter = ["status", "type", "error_code"]
     list_select_related = ["charge_point"]

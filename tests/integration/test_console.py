@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import pytest
 from django.core.cache import cache
+from django.db.models.signals import pre_save
 from django.test import Client
 from django.urls import reverse
 
@@ -12,7 +13,7 @@ from accounts.models import AuditEntry, Company, Membership
 from accounts.roles import Role
 from billing.models import Bill
 from billing.rules.tariff import price
-from csms.models import Command, Connection, MeterReading, OcppMessage
+from csms.models import ChargePoint, Command, Connection, Connector, MeterReading, OcppMessage, Station
 from tests import factories
 from tests.stories import billed, charge, queries, signed_in
 from voltaro import clock
@@ -338,3 +339,43 @@ def test_in_production_metrics_are_for_the_machine_itself_or_a_token(db, setting
     assert Client().get("/metrics", REMOTE_ADDR="8.8.8.8").status_code == 403
     assert Client().get("/metrics", REMOTE_ADDR="8.8.8.8", HTTP_AUTHORIZATION="Bearer wrong").status_code == 403
     assert Client().get("/metrics", REMOTE_ADDR="8.8.8.8", HTTP_AUTHORIZATION="Bearer a-long-token").status_code == 200
+
+
+@pytest.mark.parametrize("what", ["chargepoint", "connector"])
+def test_a_form_does_not_turn_back_what_the_charger_has_done_meanwhile(network, what):
+    """It connects, and reports, while an operator's form of it is being saved: of the row only what was changed is written."""
+    row, connector = network.kaveri_charger, network.kaveri_connector
+
+    def meanwhile(sender, **kwargs):
+        ChargePoint.objects.filter(pk=row.pk).update(epoch=9, online=True, learned={"firmware": "2"}, credentials_hash="new")
+        Connector.objects.filter(pk=connector.pk).update(status="Charging", error_code="OtherError")
+
+    om = signed_in(network.om)
+    address = reverse(f"admin:csms_{what}_change", args=[row.pk if what == "chargepoint" else connector.pk])
+    form = om.get(address).context["adminform"].form
+    filled = {name: value for name, value in form.initial.items() if name in form.fields and value is not None}
+    inline = {"id": connector.pk, "type": "type2", "charge_point": row.cp_id, "max_power_w": 22_000}
+    filled |= {"max_power_w": 22_000, "serial_number": "S-77", "connectors-TOTAL_FORMS": 1, "connectors-INITIAL_FORMS": 1}
+    filled |= {f"connectors-0-{name}": value for name, value in inline.items()}
+    pre_save.connect(meanwhile, sender=ChargePoint if what == "chargepoint" else Connector)
+    try:
+        answer = om.post(address, filled)
+    finally:
+        pre_save.disconnect(meanwhile, sender=ChargePoint if what == "chargepoint" else Connector)
+    assert answer.status_code == 302, answer.context["errors"]
+    row.refresh_from_db()
+    connector.refresh_from_db()
+    assert (row.epoch, row.online, row.learned, row.credentials_hash) == (9, True, {"firmware": "2"}, "new")
+    assert (connector.status, connector.error_code, connector.max_power_w) == ("Charging", "OtherError", 22_000)
+    assert row.serial_number == ("S-77" if what == "chargepoint" else row.serial_number)
+
+
+def test_who_changed_a_row_is_on_it_whatever_its_number(network):
+    """Also when the row has the number of the person."""
+    station = Station.objects.create(pk=network.om.pk, name="Same number", company=network.voltaro)
+    address = reverse("admin:csms_station_change", args=[station.pk])
+    form = signed_in(network.om).get(address).context["adminform"].form
+    filled = {name: value for name, value in form.initial.items() if name in form.fields and value is not None}
+    assert signed_in(network.om).post(address, {**filled, "name": "Another name"}).status_code == 302
+    station.refresh_from_db()
+    assert (station.name, station.updated_by) == ("Another name", network.om)
