@@ -49,6 +49,7 @@ def database() -> Iterator[str]:
         name = f"{PREFIX}{_take(holder)}"
         holder.execute("SELECT pg_advisory_lock(%s, 0)", [LOCK])
         connection.settings_dict["TEST"] = {**connection.settings_dict["TEST"], "NAME": name, "TEMPLATE": BASE}
+        holder.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")  # of a run that was cut off
         connection.creation._create_test_db(0, True, False)
         holder.execute("SELECT pg_advisory_unlock(%s, 0)", [LOCK])
         connection.settings_dict["NAME"] = name

@@ -81,7 +81,8 @@ class Auditor:
             if refund["status"] == "processed":
                 arrived[refund["payment_id"]] += refund["amount"]
         ours = rows(
-            "SELECT q.razorpay_payment_id AS id, q.amount_paid, coalesce(sum(r.amount_paise) FILTER (WHERE r.state = 'processed'), 0) AS back "
+            "SELECT q.razorpay_payment_id AS id, q.amount_paid, "
+            "coalesce(sum(r.amount_paise) FILTER (WHERE r.state = 'processed'), 0) AS back "
             "FROM billing_qrpayment q LEFT JOIN billing_refund r ON r.payment_id = q.id GROUP BY 1, 2"
         )
         theirs = {payment["id"]: payment for payment in self.store.find("payment")}
@@ -123,8 +124,8 @@ class Auditor:
         found = []
         truth = {(line.cp_id, str(tx.id)): (line, tx, wh) for line in self.lines for tx, wh in line.taken_wh.values() if tx.id}
         for one in rows(
-            "SELECT s.id, c.cp_id, s.transaction_id, s.state, s.stop_reason, s.stop_reason_raw, s.start_time, s.end_time, s.energy_wh, s.flags, "
-            "s.permit_id, s.authorized, b.billed_wh, b.payment_id, q.state AS payment_state FROM csms_chargingsession s "
+            "SELECT s.id, c.cp_id, s.transaction_id, s.state, s.stop_reason, s.stop_reason_raw, s.start_time, s.end_time, s.energy_wh, "
+            "s.flags, s.permit_id, s.authorized, b.billed_wh, b.payment_id, q.state AS payment_state FROM csms_chargingsession s "
             "JOIN csms_chargepoint c ON c.id = s.charge_point_id "
             "LEFT JOIN billing_bill b ON b.session_id = s.id LEFT JOIN billing_qrpayment q ON q.id = b.payment_id"
         ):
@@ -157,7 +158,8 @@ class Auditor:
         found += [
             f"I17 payment {number} went back whole, and session {pk} took {wh} Wh of it"
             for number, pk, wh in values(
-                "SELECT q.razorpay_payment_id, s.id, s.energy_wh FROM billing_qrpayment q JOIN csms_chargingsession s ON s.id = q.session_id "
+                "SELECT q.razorpay_payment_id, s.id, s.energy_wh FROM billing_qrpayment q "
+                "JOIN csms_chargingsession s ON s.id = q.session_id "
                 "JOIN billing_refund r ON r.payment_id = q.id AND r.state = 'processed' AND r.amount_paise = q.amount_paid "
                 "WHERE s.energy_wh > 100 AND r.key NOT LIKE 'outside%%'"
             )
@@ -173,8 +175,8 @@ class Auditor:
             f"I22 session {pk} ended by {reason}, and no audit entry says so"
             for pk, reason in values(
                 "SELECT s.id, s.stop_reason FROM csms_chargingsession s WHERE s.state = 'STOPPED' AND NOT EXISTS (SELECT 1 FROM "
-                "accounts_auditentry a WHERE a.target_type = 'csms.chargingsession' AND a.target_id = s.id::text AND a.action LIKE 'session.%%' "
-                "AND a.after->>'state' = 'STOPPED' AND a.actor <> '')"
+                "accounts_auditentry a WHERE a.target_type = 'csms.chargingsession' AND a.target_id = s.id::text "
+                "AND a.action LIKE 'session.%%' AND a.after->>'state' = 'STOPPED' AND a.actor <> '')"
             )
         ]
         return found
@@ -227,7 +229,8 @@ class Auditor:
             f"I29 {action} of charger {pk} was answered with an error"
             for pk, action in values(
                 "SELECT charge_point_id, action FROM csms_ocppmessage WHERE direction = 'OUT' AND message_type = 4 "
-                "AND (action IN ('StartTransaction', 'StopTransaction', 'MeterValues') OR convert_from(raw, 'UTF8') LIKE '%\"InternalError\"%')"
+                "AND (action IN ('StartTransaction', 'StopTransaction', 'MeterValues') "
+                "OR convert_from(raw, 'UTF8') LIKE '%\"InternalError\"%')"
             )
         ]
         found += [f"I29 our code stumbled: {one}" for one in self.process.mistakes]
@@ -276,12 +279,13 @@ class Auditor:
         for pk, state, why in values("SELECT id, state, last_error FROM franchise_payout WHERE state NOT IN ('processed', 'failed')"):
             found.append(f"I26 payout {pk} is still {state}: {why}")
         # What is less than a rupee waits for more of it.
-        for pk, status, why in values(
-            "SELECT id, status, hold_reason FROM franchise_commissionledgerentry c WHERE status IN ('ON_HOLD', 'FAILED') OR "
+        for pk, status, why, payout in values(
+            "SELECT id, status, hold_reason, (SELECT p.id || ' ' || p.state || ' ' || p.last_error FROM franchise_payout p "
+            "WHERE p.id = c.payout_id) FROM franchise_commissionledgerentry c WHERE status IN ('ON_HOLD', 'FAILED') OR "
             "status = 'PENDING' AND (payout_id IS NOT NULL OR (SELECT sum(payable) FROM franchise_commissionledgerentry o "
             "WHERE o.franchisee_id = c.franchisee_id AND o.status = 'PENDING' AND o.payout_id IS NULL) >= 100)"
         ):
-            found.append(f"I26 share {pk} is still {status} {why}")
+            found.append(f"I26 share {pk} is still {status} {why}, payout {payout}")
         return found
 
     def end(self) -> list[str]:
@@ -309,7 +313,8 @@ class Auditor:
         found += [
             f"I28 charger {pk} has an open line of a process that is gone"
             for (pk,) in values(
-                "SELECT charge_point_id FROM csms_connection n JOIN csms_chargepoint c ON c.id = n.charge_point_id WHERE n.closed_at IS NULL AND n.epoch <> c.epoch"
+                "SELECT charge_point_id FROM csms_connection n JOIN csms_chargepoint c ON c.id = n.charge_point_id "
+                "WHERE n.closed_at IS NULL AND n.epoch <> c.epoch"
             )
         ]
         return found

@@ -12,16 +12,22 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import CommandError
 
-from voltaro.worldsim import arena, pool
+from voltaro.worldsim import arena, coverage, pool
 from voltaro.worldsim.simulation import Simulation, Verdict
 
 TELL_EVERY_S = 5.0
 LAST_LINES = 40
+# A run of so many sessions that was never in one of the states of coverage.WANTED has looked away.
+ENOUGH_SESSIONS = 2_000
 
 
 def arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--seeds", required=True, metavar="A..B", help="these and all between; or one")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes, each with its own database (default 1)")
+    parser.add_argument(
+        "--enough", type=int, default=ENOUGH_SESSIONS, metavar="N", help=f"fail when N sessions missed a state (default {ENOUGH_SESSIONS})"
+    )
+    parser.add_argument("--states", action="store_true", help="print how often each state was reached")
     parser.add_argument("--log", metavar="FILE", help="a JSON line per finished seed; seeds that stand there with this commit are skipped")
 
 
@@ -44,10 +50,15 @@ def handle(options: dict[str, Any], say: Callable[[str], None]) -> int:
         elif time.monotonic() - told_at > TELL_EVERY_S:
             told_at = time.monotonic()
             say(f"... {total['seeds']} of {len(wanted)} worlds, {total['sessions']} sessions, {total['faults']} faults")
+    if options["states"]:
+        say("\n".join(f"{reached[name]:>8}  {name:28} {what}" for name, what in coverage.WANTED.items()))
+    missed = coverage.missing(reached)
+    if missed:
+        say(f"never reached: {', '.join(missed)}")
     if broken:
-        say(f"broken seeds: {' '.join(str(one.seed) for one in broken)}")
+        say(f"broken seeds: {' '.join(str(one.seed) for one in sorted(broken, key=lambda one: one.seed))}")
     say(_last_line(total, len(skipped)))
-    return 1 if broken else 0
+    return 1 if broken or (missed and total["sessions"] >= options["enough"]) else 0
 
 
 def live(seed: int) -> Verdict:
