@@ -109,6 +109,12 @@ def duration(seconds: int) -> str:
 
 
 @register.filter
+def spaced(word: str) -> str:
+    """A name of ours as words that can be broken: DISCONNECT_TIMEOUT."""
+    return word.replace("_", " ")
+
+
+@register.filter
 def offset(seconds: int) -> str:
     """Seconds from a beginning as h:mm."""
     return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}"
