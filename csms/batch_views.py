@@ -71,7 +71,7 @@ def new(request: HttpRequest) -> HttpResponse:
     numbers = Connector.objects.filter(charge_point__in=[one.cp_id for one in chosen]).aggregate(most=Max("connector_id"))
     form = form_for(action, request.POST if sending else None, most_connectors=numbers["most"] or 1)
     how = SendForm(request.POST if sending else None, number=len(chosen))
-    key = request.POST.get("key", "")[:64] or str(uuid.uuid4())
+    key = request.POST.get("form_key", "")[:64] or str(uuid.uuid4())
     if sending and form.is_valid() and how.is_valid():
         batch, key = _send(request, chosen, form, how, key)
         if batch is not None:

@@ -266,7 +266,8 @@ def _image(action: str, charge_point: ChargePoint | None, how: dict[str, Any]) -
     if action == "SignedUpdateFirmware":
         rows = rows.exclude(signature="")
     fits = [row for row in rows[:IMAGES] if charge_point is None or not firmware.unfit(charge_point, row)]
-    return Number(choices=[(str(row.pk), f"{row} · {row.vendor or 'any maker'} {row.model}".strip()) for row in fits], **how)
+    found = [(str(row.pk), f"{row} · {row.vendor or 'any maker'} {row.model}".strip()) for row in fits]
+    return Number(choices=found or [("", "No image that fits is kept yet")], **how)
 
 
 def _transaction(charge_point: ChargePoint, how: dict[str, Any]) -> forms.Field:

@@ -49,7 +49,7 @@ def ask(request: HttpRequest, pk: int, action: str) -> HttpResponse:
     charge_point = get_object_or_404(ChargePoint.objects.visible_to(request.user).select_related("station", "company"), pk=pk)
     if action not in calls.CALLS:
         raise Http404(f"OCPP 1.6 has no call {action[:50]} from us.")
-    key = request.POST.get("key", "")[:64] or str(uuid.uuid4())
+    key = request.POST.get("form_key", "")[:64] or str(uuid.uuid4())
     form = form_for(
         action,
         request.POST if request.method == "POST" else None,
@@ -151,7 +151,7 @@ def again(request: HttpRequest, pk: int) -> HttpResponse:
     row = _visible(request, pk)
     if not repeatable(row):
         raise PermissionDenied("This was not asked by a person: it is not asked again by hand.")
-    key = request.POST.get("key", "")[:64] or str(uuid.uuid4())
+    key = request.POST.get("form_key", "")[:64] or str(uuid.uuid4())
     try:
         new = commands.ask(
             row.charge_point, row.action, row.payload, by=request.user.get_username(), trigger=TRIGGER, idempotency_key=f"again:{key}"

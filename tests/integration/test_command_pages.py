@@ -189,15 +189,32 @@ def test_a_call_that_is_none_and_a_charger_that_is_not_there(charger, om):
 
 def test_a_double_click_is_one_command_and_a_changed_form_is_told(charger, om):
     page = om.get(ask_page(charger, "Reset")).content.decode()
-    key = re.search(r'name="key" value="([^"]+)"', page)[1]
-    first = send(om, charger, "Reset", {"type": "Soft"}, key=key)
-    assert send(om, charger, "Reset", {"type": "Soft"}, key=key)["Location"] == first["Location"]
-    changed = send(om, charger, "Reset", {"type": "Hard"}, key=key)
+    key = re.search(r'name="form_key" value="([^"]+)"', page)[1]
+    first = send(om, charger, "Reset", {"type": "Soft"}, form_key=key)
+    assert send(om, charger, "Reset", {"type": "Soft"}, form_key=key)["Location"] == first["Location"]
+    changed = send(om, charger, "Reset", {"type": "Hard"}, form_key=key)
     assert changed.status_code == 200 and "Press again" in changed.content.decode()
     assert Command.objects.filter(action="Reset").count() == 1
-    key = re.search(r'name="key" value="([^"]+)"', changed.content.decode())[1]
-    send(om, charger, "Reset", {"type": "Hard"}, key=key)
+    key = re.search(r'name="form_key" value="([^"]+)"', changed.content.decode())[1]
+    send(om, charger, "Reset", {"type": "Hard"}, form_key=key)
     assert Command.objects.filter(action="Reset").count() == 2
+
+
+def test_the_same_configuration_key_is_set_again_and_again(charger, om, fleet):
+    """The form's own key is not the field of that name: set, set back, and set once more, it is asked three times."""
+    for value in ("40", "60", "40"):
+        page = om.get(ask_page(charger, "ChangeConfiguration")).content.decode()
+        once = re.search(r'name="form_key" value="([^"]+)"', page)[1]
+        assert page.count('name="key"') == 1
+        filled = {"form_key": once, "key": "HeartbeatInterval", "value": value}
+        assert send(om, charger, "ChangeConfiguration", filled).status_code == 302
+    asked = Command.objects.filter(action="ChangeConfiguration", trigger="console").order_by("pk")
+    assert [one.payload["value"] for one in asked] == ["40", "60", "40"]
+    for _ in range(2):
+        send(om, charger, "GetConfiguration", {"key": "HeartbeatInterval"})
+        chosen = {"chargers": str(fleet[0].pk), "action": "ChangeConfiguration", "key": "HeartbeatInterval", "value": "40", "send": "1"}
+        assert om.post(reverse("csms:batch-new"), chosen).status_code == 302
+    assert Command.objects.filter(action="GetConfiguration", trigger="console").count() == CommandBatch.objects.count() == 2
 
 
 def test_a_charger_that_is_away_says_so_and_keeps_it_as_long_as_asked(charger, om):
@@ -286,8 +303,8 @@ def test_a_payments_tag_is_never_shown_in_full(charger, om, network):
 
 def test_repeat_asks_the_same_once_more_and_only_what_people_asked(charger, om):
     command = commands.ask(charger.row, "ClearCache", {}, by="om", trigger="console")
-    answer = om.post(reverse("csms:command-again", args=[command.pk]), {"key": "a"})
-    assert om.post(reverse("csms:command-again", args=[command.pk]), {"key": "a"})["Location"] == answer["Location"]
+    answer = om.post(reverse("csms:command-again", args=[command.pk]), {"form_key": "a"})
+    assert om.post(reverse("csms:command-again", args=[command.pk]), {"form_key": "a"})["Location"] == answer["Location"]
     assert Command.objects.filter(action="ClearCache").count() == 2
     ours = commands.request(charger.row, "ClearCache", {}, trigger="after boot")
     assert om.post(reverse("csms:command-again", args=[ours.pk])).status_code == 403
@@ -388,8 +405,8 @@ def test_a_batch_from_the_list_to_its_page(om, fleet, network):
     keys = f"{fleet[0].pk},{fleet[1].pk}"
     form = om.post(reverse("csms:batch-new"), {"chargers": keys, "action": "Reset"}).content.decode()
     assert "Restart: 2 chargers" in form and not CommandBatch.objects.exists()
-    key = re.search(r'name="key" value="([^"]+)"', form)[1]
-    filled = {"chargers": keys, "action": "Reset", "type": "Soft", "send": "1", "key": key}
+    key = re.search(r'name="form_key" value="([^"]+)"', form)[1]
+    filled = {"chargers": keys, "action": "Reset", "type": "Soft", "send": "1", "form_key": key}
     answer = om.post(reverse("csms:batch-new"), filled)
     assert om.post(reverse("csms:batch-new"), filled)["Location"] == answer["Location"]
     batch = CommandBatch.objects.get()
