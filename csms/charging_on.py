@@ -5,6 +5,7 @@ times soon, then now and then, and a person is told.
 """
 
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from csms import alerts, commands, failures, sessions
 from csms.events import Reading
@@ -13,6 +14,8 @@ from csms.models import ChargingSession, Command
 TRIGGER = "ended"
 # Less than this is what a charger takes for itself.
 FLOWS_W = 200
+# So long after its end a session may be meant by readings that name none.
+LATELY = timedelta(hours=6)
 # An older reading came out of a queue: it says nothing of now.
 NOW_S = 120
 
@@ -23,6 +26,17 @@ def heard(row: ChargingSession, readings: tuple[Reading, ...], now: datetime) ->
     if last is None or "inferred" not in row.flags or (last.at and (now - last.at).total_seconds() > NOW_S):
         return False
     return _flows(row, last.power_w, last.energy_wh) and _ask(row, last, now)
+
+
+def heard_unnamed(connector_id: UUID, readings: tuple[Reading, ...], now: datetime) -> bool:
+    """Readings that name no transaction (Q116) show that energy flows, and none is open there: True when the one we ended
+    last is meant."""
+    rows = ChargingSession.objects.select_for_update(of=("self",), no_key=True).select_related("charge_point")
+    row = rows.filter(connector_id=connector_id).order_by("-id").first()
+    if row is None or row.ended_at is None or row.ended_at < now - LATELY or "inferred" not in row.flags:
+        return False
+    heard(row, readings, now)
+    return True
 
 
 def stopped(row: ChargingSession, now: datetime) -> None:

@@ -60,7 +60,11 @@ def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: 
     if row is None:
         note = "" if said.connector_no == 0 or said.transaction_ref is None else f"no session {said.transaction_ref} here"
         if said.connector_no and (flowing := [one for one in said.readings if (one.power_w or 0) >= charging_on.FLOWS_W]):
-            failures.phantom_flow(charge_point_pk, said.connector_no, flowing[-1].power_w, flowing[-1].energy_wh, said.transaction_ref)
+            here = next((pk for pk, place in known.items() if place.connector_no == said.connector_no), None)
+            if here is not None and charging_on.heard_unnamed(here, tuple(flowing), now):
+                note = f"{note}; the session we ended here is meant".lstrip("; ")
+            else:
+                failures.phantom_flow(charge_point_pk, said.connector_no, flowing[-1].power_w, flowing[-1].energy_wh, said.transaction_ref)
         return Moved(None, None, note=note)
     place = known[row.connector_id]
     if not live:

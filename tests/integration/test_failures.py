@@ -228,6 +228,21 @@ def test_it_is_told_to_stop_until_it_does(gone_on):
     assert not Alert.objects.filter(kind="not_obeying", cleared_at=None).exists()
 
 
+def test_one_that_names_no_transaction_is_told_to_stop_too(gone_on):
+    number, gone_on.transaction_id = gone_on.transaction_id, 0
+    gone_on.meter(2_500, 30_000)
+    assert gone_on.asked("RemoteStopTransaction")[2] == {"transactionId": number}
+    clock.shift(5)
+    gone_on.meter(2_550, 30_000)
+    assert noted()["charges_on"] == 1 and "phantom_flow" not in noted()
+    gone_on.transaction_id = number
+    gone_on.stop(2_600)
+    gone_on.transaction_id = 0
+    clock.shift(7 * 3600)
+    gone_on.meter(2_700, 30_000)
+    assert noted()["phantom_flow"] == 1, "hours later it is another matter"
+
+
 @pytest.mark.parametrize("how", ["still", "old", "stopped by itself"])
 def test_what_says_nothing_of_now_asks_for_nothing(gone_on, how):
     if how == "still":
