@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.db.models import Count, Q
 
@@ -126,8 +127,10 @@ def keep_secret(charge_point: ChargePoint, key: str) -> None:
     """From now on this charger's values of this key are nobody's to read: one of its own settings says so. In a transaction."""
     row = ChargePoint.objects.select_for_update(no_key=True).get(pk=charge_point.pk)
     before = row.quirk_settings
-    listed = before.get("secret_keys", [])
-    row.quirk_settings = {**before, "secret_keys": [*listed, key.replace("*", "")[:MAX_KEY]]}
+    listed, name = before.get("secret_keys", []), key.replace("*", " ").strip()[:MAX_KEY]
+    if not name:
+        raise ValidationError("That is no key's name.", "payload")
+    row.quirk_settings = {**before, "secret_keys": [*listed, name]}
     row.save(update_fields=["quirk_settings"])
     charge_point.quirk_settings = row.quirk_settings
     audit.record(

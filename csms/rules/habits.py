@@ -174,7 +174,7 @@ def _wrong(name: str, value: Any) -> str:
         if any(not 0 < len(key) <= MAX_KEY or len(text) > MAX_VALUE for key, text in value.items()):
             return f"configuration: a key has 1 to {MAX_KEY} characters, a value {MAX_VALUE} at most."
         hidden = [key for key in value if is_secret(key) or key.lower() == "securityprofile"]
-        return f"configuration: {hidden[0]} is changed for each charger on its security page." if hidden else ""
+        return f"configuration: {hidden[0]} is a secret, or a charger's own door: it is set for each by itself." if hidden else ""
     if kind is bool:
         return "" if isinstance(value, bool) else f"{name} is true or false."
     if kind is int:
@@ -221,6 +221,8 @@ def sources(profiles: list[Known], own: dict[str, Any]) -> tuple[dict[str, Told]
     configuration: dict[str, Told] = {}
     for by, settings in [*((one.name, one.settings) for one in profiles), (OWN, own)]:
         for name, value in settings.items() if isinstance(settings, dict) else ():
+            if name == "configuration" and isinstance(value, dict):  # a name may have become a secret's since: the others still count
+                value = {key: wanted for key, wanted in value.items() if not is_secret(key)}
             if _wrong(name, value):
                 continue
             if name == "configuration":

@@ -183,6 +183,22 @@ def test_with_another_pepper_nothing_wrong_is_sent(charger, settings):
     assert command.state == "expired" and "CHARGER_KEY_PEPPER" in command.error
 
 
+def test_a_profile_that_names_a_secret_keeps_its_other_keys(charger):
+    """Written before its name was known to be one: the rest of it still counts."""
+    from csms.rules import habits
+
+    profile = habits.Known("old", "", "", "", {"configuration": {"WifiKey": "x", "HeartbeatInterval": "60"}})
+    assert habits.resolve([profile], {}).configuration == (("HeartbeatInterval", "60"),)
+    assert "WifiKey is a secret" in habits.check(profile.settings)[0]
+
+
+def test_a_key_without_a_name_is_none(charger):
+    with pytest.raises(ValidationError, match="no key's name"):
+        commands.ask(charger.row, "ChangeConfiguration", {"key": " ** ", "value": SECRET}, by="om", trigger="api", secret=True)
+    charger.row.refresh_from_db()
+    assert charger.row.quirk_settings == {}
+
+
 def test_only_what_carries_a_value_can_be_one(charger):
     with pytest.raises(ValidationError, match="can be a secret"):
         commands.ask(charger.row, "Reset", {"type": "Soft"}, by="om", trigger="api", secret=True)
