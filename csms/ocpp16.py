@@ -78,7 +78,7 @@ def read_start_transaction(payload: dict[str, Any], now: datetime, habits: Habit
     return StartReported(
         connector_no=_connector(payload, 1),
         tag=payload.get("idTag", ""),
-        meter_start_wh=_register(payload.get("meterStart"), habits),
+        meter_start_wh=_register(payload.get("meterStart"), habits) if habits.start_register else None,
         at=at if timestamps.plausible(at, now) else None,
         reported_at=reported,
         reservation_id=payload.get("reservationId"),

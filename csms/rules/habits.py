@@ -32,6 +32,7 @@ class Habits:
     energy_unit: str = ""
     power_unit: str = ""
     register_unit: str = ""
+    start_register: bool = True
     naive_time: str = ""
     # configuration
     configuration: tuple[tuple[str, str], ...] = ()
@@ -75,6 +76,7 @@ HELP: dict[str, str] = {
     "energy_unit": "Wh or kWh, whatever it says it measures in.",
     "power_unit": "W or kW, whatever it says it measures in.",
     "register_unit": "Wh or kWh: what meterStart and meterStop are in.",
+    "start_register": "Its meterStart is a register; false for one that sends a placeholder: counted from its first reading.",
     "naive_time": "Times it writes without a zone: local (India's) or UTC; empty: UTC, unless that lies ahead of us.",
     "configuration": "Keys that are to be set, and their values.",
     "configuration_chunk": "So many keys are asked for at once.",
@@ -126,7 +128,7 @@ GROUPS: tuple[tuple[str, tuple[str, ...]], ...] = (
         ),
     ),
     ("Tags", ("id_tag_form", "anonymous_tag", "local_list_chunk")),
-    ("Meters and clock", ("energy_unit", "power_unit", "register_unit", "naive_time")),
+    ("Meters and clock", ("energy_unit", "power_unit", "register_unit", "start_register", "naive_time")),
     ("Configuration", ("configuration", "configuration_chunk", "read_back", "secret_keys")),
     ("Commands", ("commands_unsupported", "command_interval_s", "availability_zero")),
     (

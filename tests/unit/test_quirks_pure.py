@@ -268,6 +268,11 @@ def test_Q98_energy_in_another_unit_than_it_says():
     assert ocpp16.read_start_transaction({"meterStart": 4}, NOW, kwh).meter_start_wh == 4_000
 
 
+def test_Q97_a_start_that_is_a_placeholder_is_no_register_where_a_profile_says_so():
+    assert ocpp16.read_start_transaction({"meterStart": 0}, NOW).meter_start_wh == 0
+    assert ocpp16.read_start_transaction({"meterStart": 0}, NOW, Habits(start_register=False)).meter_start_wh is None
+
+
 def test_Q110_a_bare_value_is_the_register_in_wh():
     assert reading({"value": "1200"}).energy_wh == 1200
 
