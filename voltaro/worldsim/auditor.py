@@ -117,6 +117,14 @@ class Auditor:
             f"I7 {account}: {paise} sent, {owed.get(account, 0)} owed" for account, paise in sent.items() if paise > owed.get(account, 0)
         ]
         found += [f"I7 payout {key} was sent {n} times" for key, n in keys.items() if n > 1]
+        found += [
+            f"I7 the share of session {pk} is of {used} paise, its bill says {billed}"
+            for pk, used, billed in values(
+                "SELECT c.session_id, c.gross - c.refund, b.total - b.platform_fee FROM franchise_commissionledgerentry c "
+                "JOIN billing_bill b ON b.session_id = c.session_id WHERE c.gross - c.refund <> b.total - b.platform_fee "
+                "AND NOT EXISTS (SELECT 1 FROM billing_billcorrection x WHERE x.bill_id = b.id)"
+            )
+        ]
         return found
 
     # -- charging --------------------------------------------------------------------------------------------------
@@ -154,12 +162,20 @@ class Auditor:
                 "SELECT permit_id, count(*) FROM csms_chargingsession WHERE permit_id IS NOT NULL GROUP BY 1 HAVING count(*) > 1"
             )
         ]
+        begun = {line.cp_id: len(line.starts) for line in self.lines}
+        found += [
+            f"I14 charger {cp_id} began {begun.get(cp_id, 0)} transactions and has {n} sessions"
+            for cp_id, n in values(
+                "SELECT c.cp_id, count(*) FROM csms_chargingsession s JOIN csms_chargepoint c ON c.id = s.charge_point_id GROUP BY 1"
+            )
+            if n > begun.get(cp_id, 0)
+        ]
         # A payment that went back whole never charged anybody; what flowed without one was asked to stop.
         found += [
             f"I17 payment {number} went back whole, and session {pk} took {wh} Wh of it"
             for number, pk, wh in values(
                 "SELECT q.razorpay_payment_id, s.id, s.energy_wh FROM billing_qrpayment q "
-                "JOIN csms_chargingsession s ON s.id = q.session_id "
+                "JOIN csms_chargingsession s ON s.id = q.session_id OR s.permit_id = q.permit_id AND s.authorized "
                 "JOIN billing_refund r ON r.payment_id = q.id AND r.state = 'processed' AND r.amount_paise = q.amount_paid "
                 "WHERE s.energy_wh > 100 AND r.key NOT LIKE 'outside%%'"
             )

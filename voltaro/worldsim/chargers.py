@@ -63,6 +63,7 @@ class Line:
         self.taken_wh: dict[int, tuple[Transaction, float]] = {}  # by id(): the transaction, and what the car took
         self.facts: dict[str, str] = {}  # message ids of facts that were sent, by action
         self.acknowledged: list[tuple[str, str]] = []
+        self.starts: set[tuple[Any, ...]] = set()  # each start it ever said, however often
         self.stopped_at: dict[str, float] = {}  # message id of a stop: when it truly happened
         self.others: Callable[[], list[Line]] = lambda: []
         for outlet in self.box.outlets:
@@ -204,6 +205,8 @@ class Line:
             return ""
         if action in FACTS:
             self.facts[uid] = action
+        if action == "StartTransaction":
+            self.starts.add(tuple(payload.get(name) for name in ("connectorId", "idTag", "timestamp", "meterStart")))
         if action == "StopTransaction" and not self.strange & {"unset_clock", "local_time"} and not self.skew_s:
             self.stopped_at[uid] = (read(payload["timestamp"]) - self.clockwork.now()).total_seconds() + self.clockwork.now_s
         return str(action)
