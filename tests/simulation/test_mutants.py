@@ -28,7 +28,7 @@ def quiet():
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("name", QUICK)
 def test_a_planted_bug_is_killed_by_a_world(name, quiet):
-    assert mutants.killed(BY_NAME[name], SEEDS), f"{name} survived {len(SEEDS)} worlds"
+    assert mutants.killed(BY_NAME[name], SEEDS, {}), f"{name} survived {len(SEEDS)} worlds"
 
 
 @pytest.mark.django_db(transaction=True)

@@ -63,16 +63,16 @@ MUTANTS = (
     Mutant(
         "refund_of_the_whole",
         "After a charge the whole payment goes back instead of the rest.",
-        (("billing.bills._of_payment", "rest = min(end.refund_due, refunds.held(payment))", "rest = payment.amount_paid"),),
+        (("billing.bills._give_back", "rest = min(made.refund_due, refunds.held(payment))", "rest = payment.amount_paid"),),
     ),
     Mutant(
         "refund_outside",
         "The refund is written after the bill's transaction instead of inside it.",
         (
             (
-                "billing.bills._of_payment",
-                'refunds.make(payment, rest, "surplus" if end.billed_wh else "zero_energy")',
-                'transaction.on_commit(lambda: refunds.make(payment, rest, "surplus" if end.billed_wh else "zero_energy"))',
+                "billing.bills._give_back",
+                'refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy")',
+                'transaction.on_commit(lambda: refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy"))',
             ),
         ),
     ),

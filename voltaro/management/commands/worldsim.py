@@ -12,6 +12,7 @@ PARTS = {
     "summary": "voltaro.worldsim.summary",
     "replay": "voltaro.worldsim.replay",
     "shrink": "voltaro.worldsim.shrink",
+    "mutants": "voltaro.worldsim.mutants",
 }
 
 
