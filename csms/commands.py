@@ -302,8 +302,6 @@ def settle(
     state = CommandState.ERROR if error else calls.state_of(command.action, response or {})
     if not error and (odd := schemas.odd(command.action, response or {})):
         command.note = f"Its answer: {odd}."[:255]
-    if status := schemas.status_of(command.action, response):  # "accepted " is Accepted, for everybody who looks at it
-        command.response = {**(response or {}), "status": status}
     if command.state not in (CommandState.EFFECTIVE, CommandState.EXPIRED):
         command.state = state
     if command.state not in (CommandState.ACCEPTED, CommandState.UNKNOWN):
@@ -313,8 +311,11 @@ def settle(
     command.save(update_fields=["answered_at", "response", "error", "state", "settled_at", "expires_at", "note"])
     learned.remember(known, command, state)
     alerts.clear(charge_point_pk, "command_timeouts", now)
+    if status := schemas.status_of(command.action, response):  # the row keeps its own word; "accepted " is Accepted to whoever acts on it
+        command.response = {**(response or {}), "status": status}
     calls.CALLS[command.action].tell("answered", command, now)
-    audit.record("command." + command.state, command, after={"response": command.response or {}, "error": error[:255]})
+    command.response = response
+    audit.record("command." + command.state, command, after={"response": response or {}, "error": error[:255]})
     return command
 
 

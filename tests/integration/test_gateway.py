@@ -11,6 +11,7 @@ from csms.context import Reply
 from csms.gateway import Gateway
 from csms.models import ChargePoint, Connection, OcppMessage
 from csms.rules import connection as rule
+from csms.rules.habits import STANDARD
 from voltaro import clock
 
 
@@ -21,7 +22,7 @@ class Socket:
         epoch, _ = stations.claim(
             charge_point.pk, process=gateway.process, channel="c", remote_address="", subprotocol="ocpp1.6", now=clock.now()
         )
-        self.context = SimpleNamespace(charge_point_pk=charge_point.pk, epoch=epoch)
+        self.context = SimpleNamespace(charge_point_pk=charge_point.pk, epoch=epoch, habits=STANDARD)
         self.heard_s = clock.elapsed() - heard_s_ago
         self.closes, self.closed = closes, ""
         self.deaf = False
@@ -87,7 +88,7 @@ def test_a_silent_socket_that_cannot_be_closed_does_not_take_the_others_with_it(
 @pytest.mark.django_db(transaction=True)
 def test_a_frame_that_cannot_be_written_does_not_keep_the_others_from_the_log(network, gateway, bells):
     """A charger deleted a moment ago: its last answer belongs to nobody, and stood at the head of the queue for ever."""
-    here, gone = Socket(network.kaveri_charger, gateway).context, SimpleNamespace(charge_point_pk=9_999_999, epoch=1)
+    here, gone = Socket(network.kaveri_charger, gateway).context, SimpleNamespace(charge_point_pk=9_999_999, epoch=1, habits=STANDARD)
     for context in (here, gone, here):
         gateway.sent(context, Reply("[3,'1',{}]", "1", 3, "Heartbeat", clock.now()))
     asyncio.run(gateway._write_sent())
