@@ -12,6 +12,7 @@ from typing import Any
 
 from csms import resume, signal_quality
 from csms.events import DataSent
+from csms.frames import clean_json
 from csms.rules.habits import Habits
 
 MAX_DATA = 32_768
@@ -80,7 +81,8 @@ def received(charge_point_pk: int, habits: Habits, said: DataSent, now: datetime
 
 
 def parsed(data: str) -> Any:
-    """The data as JSON when it is; a text that holds JSON text once more is read too. Anything else is the text itself."""
+    """The data as JSON when it is, without what no row can hold; a text that holds JSON text once more is read too. Anything else is
+    the text itself."""
     value: Any = data
     for _ in range(2):
         if not isinstance(value, str):
@@ -89,4 +91,7 @@ def parsed(data: str) -> Any:
             value = json.loads(value, parse_constant=lambda _: None)
         except (ValueError, RecursionError):
             return value
-    return value
+    try:
+        return clean_json(value)
+    except RecursionError:
+        return data

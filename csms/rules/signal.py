@@ -45,8 +45,9 @@ def level(rssi: int | None) -> str:
 
 
 def _whole(value: Any) -> int | None:
-    if isinstance(value, str) and value.strip().lstrip("-").isascii() and value.strip().lstrip("-").isdigit() and len(value) < 6:
-        return int(value)
+    if isinstance(value, str):
+        digits = value.strip().removeprefix("-")  # one sign: "--5" is no number
+        return int(value) if digits.isascii() and digits.isdigit() and len(value) < 6 else None
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value != value or abs(value) > 1000:
         return None
     return int(value) if value == int(value) else None

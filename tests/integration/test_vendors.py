@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from accounts.models import AuditEntry
 from csms.models import OcppMessage, SignalQuality
 from tests.charger import Charger
 from voltaro import clock
@@ -35,7 +36,9 @@ def test_the_signal_is_kept_as_a_series(charger, vendor):
     assert [(one.rssi, one.ber, one.temperature_c) for one in kept] == [(22, None, 38), (9, None, 38), (None, None, 38)]
 
 
-@pytest.mark.parametrize("data", ['{"rssi": 32}', '{"rssi": 20, "ber": 9}', "{}", "not json", "[1]", None])
+@pytest.mark.parametrize(
+    "data", ['{"rssi": 32}', '{"rssi": 20, "ber": 9}', '{"rssi": "--5"}', '{"rssi": "²"}', "{}", "not json", "[1]", None]
+)
 def test_a_signal_that_is_none_is_refused_and_not_kept(charger, data):
     assert say(charger, "VoltLync", "SignalQuality", data) == {"status": "Rejected"}
     assert not SignalQuality.objects.exists()
@@ -71,3 +74,14 @@ def test_one_that_may_send_none_is_refused(network):
     charger = Charger(network.kaveri_charger)
     charger.boot()
     assert say(charger, "VoltLync", "SignalQuality", '{"rssi": 20}') == {"status": "Rejected"}
+
+
+@pytest.mark.parametrize(
+    "data",
+    ['{"transactionId":"\\u0000"}', '{"transactionId":"1\\u0000"}', '{"transactionId":"\\ud800"}', '{"transactionId":1e999}',
+     '{"transactionId":' + "9" * 4000 + "}", '{"transactionId":{"a":"\\u0000"}}', "[" * 900 + "]" * 900],
+)  # fmt: skip
+@pytest.mark.parametrize("message", ["GetLastMeterValue", "SignalQuality"])
+def test_what_no_row_can_hold_is_refused_and_no_mistake_of_ours(charger, message, data):
+    assert say(charger, "VoltLync", message, data) == {"status": "Rejected"}
+    assert not AuditEntry.objects.filter(action="message.quarantined").exists()
