@@ -15,7 +15,16 @@ from billing.admin.base import Lines, may_move_money, said
 from billing.templatetags.money import rupees
 from csms.templatetags.console import bp, kwh
 from franchise import franchisees, payouts, settlements
-from franchise.models import CommissionLedgerEntry, Contract, Franchisee, LinkedAccount, Ownership, Payout, RazorpaySettlement
+from franchise.models import (
+    CommissionLedgerEntry,
+    Contract,
+    Franchisee,
+    LinkedAccount,
+    Ownership,
+    Payout,
+    RazorpaySettlement,
+    ShareCorrection,
+)
 from voltaro import clock
 
 
@@ -208,6 +217,19 @@ class CommissionLedgerEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="To pay", ordering="payable")
     def to_pay(self, row: CommissionLedgerEntry) -> str:
+        return rupees(row.payable)
+
+
+@admin.register(ShareCorrection)
+class ShareCorrectionAdmin(ReadOnlyAdmin):
+    list_display = ["entry", "franchisee", "taken", "deducted", "payout", "created_at"]
+    list_filter = ["deducted", ("payout", admin.EmptyFieldListFilter), ("franchisee", ScopedRelatedFilter), "created_at"]
+    list_select_related = ["entry", "franchisee__company", "payout"]
+    search_fields = ["=entry__idempotency_key", "franchisee__company__name"]
+    paginator = InfinitePaginator
+
+    @admin.display(description="Taken back", ordering="payable")
+    def taken(self, row: ShareCorrection) -> str:
         return rupees(row.payable)
 
 

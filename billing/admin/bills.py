@@ -13,7 +13,7 @@ from accounts.models import Company
 from accounts.roles import sees_everything
 from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
 from billing.admin.base import Lines, as_json, money, runs_the_network
-from billing.models import Bill, BillLine, Invoice, Tariff
+from billing.models import Bill, BillCorrection, BillLine, Invoice, Tariff
 from billing.rules.tariff import price
 from billing.templatetags.money import rupees
 from csms.models import ChargePoint, Station
@@ -68,6 +68,26 @@ class BillAdmin(ReadOnlyAdmin):
     @admin.display(description="Price, frozen")
     def frozen_price(self, row: Bill) -> str:
         return as_json(row.tariff_snapshot)
+
+
+@admin.register(BillCorrection)
+class BillCorrectionAdmin(ReadOnlyAdmin):
+    list_display = ["bill", "created_at", "reason", "energy", "charge", "gst_shown", "service_fee", "whole", "back"]
+    list_filter = [("bill__session__company", ScopedRelatedFilter), "created_at"]
+    list_select_related = ["bill"]
+    search_fields = ["=bill__session__id", "=bill__payment__razorpay_payment_id"]
+    fields = ["bill", "created_at", "reason", "energy", "charge", "gst_shown", "service_fee", "whole", "back", "share_at"]
+    readonly_fields = ["created_at", "energy", "charge", "gst_shown", "service_fee", "whole", "back"]
+    charge, service_fee, whole = money("energy_charge", "Energy charge"), money("platform_fee", "Platform fee"), money("total", "Taken off")
+    back = money("given_back", "Goes back")
+
+    @admin.display(description="GST")
+    def gst_shown(self, row: BillCorrection) -> str:
+        return rupees(row.gst)
+
+    @admin.display(description="Energy less", ordering="billed_wh")
+    def energy(self, row: BillCorrection) -> str:
+        return kwh(row.billed_wh)
 
 
 @admin.register(Invoice)

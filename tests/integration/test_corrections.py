@@ -4,6 +4,7 @@ import threading
 
 import pytest
 from django.db import connection
+from django.test import Client
 
 from accounts.models import AuditEntry
 from billing import bills, corrections, ledger, payments, refunds
@@ -16,6 +17,7 @@ from franchise import payouts as franchise_payouts
 from franchise.models import CommissionLedgerEntry, Payout, ShareCorrection
 from tests import money
 from tests.charger import Charger
+from tests.factories import PASSWORD
 from tests.shares import Route
 from voltaro import clock
 
@@ -254,6 +256,39 @@ def test_a_share_that_was_paid_is_taken_off_a_later_payout(charger, payment, san
     less.refresh_from_db()
     assert (second.amount_paise, second.state, less.payout) == (10_664 - 2_133, "processed", second)
     assert books.check() == [] and ledger.balance("franchisee_payable", f"franchisee:{network.kaveri.pk}") == 0
+
+
+def test_everybody_concerned_sees_the_correction(charger, payment, network, monkeypatch):
+    """The operator, the rider and the franchisee; and nobody else's page has it."""
+    Route(monkeypatch)
+    known_fee(payment)
+    session = ended_for_it(charger, payment)
+    work()
+    franchise_payouts.work_due(clock.now(), 10)
+    charger.stop(108_000)
+    work()
+    rider = Client().get(f"/c/{network.kaveri_connector.code}/").content.decode()
+    assert "2.000 kWh less" in rider and "₹36.00 were taken off your bill and go back to you" in rider and rider.count("Refund of") == 2
+    om, kaveri, ganga = (Client() for _ in range(3))
+    for client, name in ((om, "om"), (kaveri, "kaveri"), (ganga, "ganga")):
+        assert client.login(username=name, password=PASSWORD)
+    trace = om.get(f"/console/sessions/{session.pk}/").content.decode()
+    for words in (
+        "A late stop says",
+        "2.000 kWh less",
+        "session.bill_corrected",
+        "commission.corrected",
+        "to be taken off the next payout",
+    ):
+        assert words in trace, words
+    portal = kaveri.get(f"/portal/sessions/{session.pk}/").content.decode()
+    assert "₹21.33 of this share will be taken off your next payout" in portal and "delivered 2.000 kWh less" in portal
+    assert "₹21.33 will be taken off your next payout" in kaveri.get("/portal/earnings/").content.decode()
+    assert "₹21.33" not in ganga.get("/portal/earnings/").content.decode()
+    assert ganga.get(f"/portal/sessions/{session.pk}/").status_code == 404
+    for path in ("/admin/billing/billcorrection/", "/admin/franchise/sharecorrection/"):
+        assert om.get(path).status_code == 200
+        assert om.get(f"{path}{(BillCorrection if 'bill' in path else ShareCorrection).objects.get().pk}/change/").status_code == 200
 
 
 def test_nothing_is_paid_before_what_was_paid_too_much_is_taken_off(charger, payment, sandbox, kaveri_qr, monkeypatch):
