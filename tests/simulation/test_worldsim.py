@@ -73,3 +73,14 @@ def test_the_auditor_sees_what_was_taken_away(monkeypatch):
 def test_every_fault_has_a_chance_and_words():
     assert all(0 < chance <= 1 and what for chance, what in faults.CATALOGUE.values())
     assert all(coverage.WANTED.values())
+
+
+def test_the_page_names_every_fault_and_every_state():
+    page = (settings.BASE_DIR / "docs" / "simulation.md").read_text()
+    assert faults_table() in page, "write it again: python -c 'from tests.simulation.test_worldsim import faults_table as t; print(t())'"
+    for what in coverage.WANTED.values():
+        assert f"| {what} |" in page, what
+
+
+def faults_table():
+    return "\n".join(["| fault | what happens |", "|---|---|", *(f"| `{name}` | {what} |" for name, (_, what) in faults.CATALOGUE.items())])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from csms.simulator import charger as simulated
 from csms.simulator import profiles
 from csms.simulator.habits import Habits
+from csms.simulator.mailbox import Letter
 from csms.simulator.outlet import Outlet, Transaction
 from csms.simulator.times import read, stamp
 from voltaro.worldsim.clockwork import Clockwork
@@ -25,10 +27,12 @@ STRANGE = (
     "starts_twice", "transaction_zero", "unknown_stop", "never_stops", "app_stop", "kwh_in_wh", "session_register", "local_time",
     "unset_clock", "last_meter_value", "post_boot_state", "session_limit", "string_numbers", "number_values", "objects_for_lists",
     "extra_fields", "control_bytes", "null_payload", "boots_always", "chatty_modem", "last_meter_value", "post_boot_state",
+    "never_stops", "never_stops",
 )  # fmt: skip
 # Frames that are facts: once answered, they are in our log for ever.
 FACTS = {"StartTransaction", "StopTransaction", "MeterValues"}
 MINUTE_S = 60.0
+MUTE_S = 3.2 * 3600  # longer than SESSION_SILENCE_S
 METER_FAULTS = ("meter_reset", "meter_back", "meter_jump", "meter_frozen")
 
 
@@ -56,7 +60,8 @@ class Line:
             clockwork.reach(f"charger {name}", cp_id)
         self.socket: Socket | None = None
         self.flaps = 0
-        self.mute = False
+        self.mute_until_s = -1.0
+        self.own_tag, self.same_serial = faults.strikes("own_tag", self.dice), faults.strikes("same_serial", self.dice)
         self.skew_s = 0.0
         self.meter_wrong: set[int] = set()  # transactions (by id()) whose registers lied
         self.frozen: set[int] = set()
@@ -117,6 +122,20 @@ class Line:
             socket.close(how)
         self.clockwork.after(self._away_s(), self.connect)
 
+    def leave_for(self, seconds: float) -> None:
+        """Away for so long with what runs, in one of three ways: with readings to say, restarted, or with a question first."""
+        self.box.away_until = self.clockwork.now() + timedelta(seconds=seconds)
+        running = next(outlet for outlet in self.box.outlets if outlet.transaction)
+        how = self.dice.choice(("reading", "boot", "question"))
+        if how == "boot":
+            self.box.restart(self.clockwork.now(), keeps_transactions=True, why="restarts")
+            self.box.away_until = self.clockwork.now() + timedelta(seconds=seconds)
+        elif how == "question" and running.transaction is not None and running.transaction.id is not None:
+            asked = json.dumps({"transactionId": running.transaction.id})
+            payload = {"vendorId": "VOLTLYNC", "messageId": "GetLastMeterValue", "data": asked}
+            self.box.mailbox.waiting.insert(0, Letter("DataTransfer", payload, kept=True))
+        self.drop(f"away for long, comes back with a {how}", told=True)
+
     def lost(self, socket: Socket, why: str) -> None:
         """Our side has ended the line."""
         if self.socket is socket:
@@ -128,8 +147,8 @@ class Line:
     def _away_s(self) -> float:
         if self.flaps:
             self.flaps -= 1
-            self.clockwork.after(self.dice.uniform(16, 30), lambda: self.drop("flaps", told=True))
-            return self.dice.uniform(3, 8)
+            self.clockwork.after(self.dice.uniform(8, 14), lambda: self.drop("flaps", told=True))
+            return self.dice.uniform(2, 4)
         if self.faults.strikes("flapping", self.dice):
             self.clockwork.reach("flaps", self.cp_id)
             self.flaps = self.dice.randint(3, 5)
@@ -142,6 +161,10 @@ class Line:
         return self.dice.uniform(2, 40)
 
     # -- time ------------------------------------------------------------------------------------------------------
+    @property
+    def mute(self) -> bool:
+        return self.clockwork.now_s < self.mute_until_s
+
     @property
     def resting(self) -> bool:
         """Nothing runs, nothing is to be said, nobody is to come or to go, and the line is there."""
@@ -182,6 +205,7 @@ class Line:
                 return  # said into a line that has just died
             if self.mute and '"Heartbeat"' not in text and '"BootNotification"' not in text:
                 continue
+            text = self._bent(text)
             action = self._noted(text)
             if action == "StartTransaction" and self.faults.strikes("away_at_start", self.dice):
                 self.clockwork.reach("away_at_start", self.cp_id)
@@ -194,6 +218,14 @@ class Line:
                 return
             for _ in range(2 if self.faults.strikes("frame_twice", self.dice) else 1):
                 self.socket.carry(text)
+
+    def _bent(self, text: str) -> str:
+        """Two habits more: a tag of its own in every start, and another's serial number."""
+        if self.own_tag and '"StartTransaction"' in text:
+            text = re.sub(r'"idTag":"[^"]*"', '"idTag":"LOCAL01"', text)
+        if self.same_serial and '"BootNotification"' in text:
+            text = text.replace(f"SIM-{self.cp_id}", "SIM-SIM-1")
+        return text
 
     def _noted(self, text: str) -> str:
         """The action, if it is a fact; remembered until it is acknowledged."""
@@ -215,15 +247,13 @@ class Line:
     def _minute(self) -> None:
         self.clockwork.after(MINUTE_S, self._minute)
         strikes = partial(self.faults.strikes, dice=self.dice)
-        if not self.faults.on:
-            self.mute = False
         for outlet in self.box.outlets:
             if outlet.transaction is not None:
                 self._meter(outlet, outlet.transaction)
         running = [outlet for outlet in self.box.outlets if outlet.transaction]
         if strikes("mute") and running:
             self.clockwork.reach("mute", self.cp_id)
-            self.mute = True
+            self.mute_until_s = self.clockwork.now_s + MUTE_S
         if strikes("faulted") and running:
             self.clockwork.reach("faulted", self.cp_id)
             outlet = self.dice.choice(running)

@@ -188,7 +188,8 @@ class Socket:
         elif held_s >= HOLD_S:
             self.close("the database is away", hang_up=True)
         else:
-            self.clockwork.reached["frame_held"] += 1
+            if not held_s and self.gateway.process.database_away and _name(text) == "StopTransaction":
+                self.clockwork.reach("database_away_over_a_stop", self.line.cp_id)
             self.clockwork.after(2.0, lambda: self._one(text, held_s + 2.0))
 
     def _frame(self, text: str, held_s: float) -> bool:

@@ -20,6 +20,7 @@ from voltaro.worldsim.process import Process
 from voltaro.worldsim.razorpay import Razorpay
 
 MINUTE_S = 60.0
+CARD = "CARD0001"
 PRICES = (1200, 1525, 1850, 2199)
 
 
@@ -57,12 +58,15 @@ class People:
             if outlet.transaction is not None:
                 self._taken_until.pop((line.cp_id, outlet.number), None)
         free = [one for one in places if self._looks_free(*one) and self._taken_until.get((one[0].cp_id, one[1].number), 0.0) < now_s]
-        if not free and self.dice.random() < 0.8:
+        if not free and self.dice.random() < 0.95:
             return False
         line, outlet = self.dice.choice(free if free and self.dice.random() < 0.95 else places)
         codes = self.stickers[line.cp_id, outlet.number]
         code = codes[-1]
-        if len(codes) > 1 and self.faults.strikes("pays_late", self.dice):
+        if self.faults.strikes("card", self.dice):
+            self._swipe(line, outlet)
+            return True
+        if len(codes) > 1 and self.faults.strikes("old_sticker", self.dice):
             code = codes[0]
         # Worth so many minutes at this outlet's power, at a price with its tax.
         minutes = self.dice.choice((0.1, 1, 2, 2, 3, 5)) * self.dice.uniform(0.5, 1.5)
@@ -93,6 +97,20 @@ class People:
         self._behaves(line, outlet)
         if self.faults.strikes("refunded_by_hand", self.dice):
             self.clockwork.after(self.dice.uniform(1, 900), lambda: self.psp.refund_by_hand(number))
+
+    def _swipe(self, line: Line, outlet: Outlet) -> None:
+        """A card at the reader, and again when it has been enough."""
+        tag = self.dice.choice((CARD, CARD, "NOBODYS1"))
+        self.clockwork.reach("card", f"{line.cp_id} {tag}")
+
+        def swipe() -> None:
+            if outlet.car is None:
+                line.box.plug_in(outlet.number, self.clockwork.now())
+            line.box.swipe(outlet.number, tag, self.clockwork.now())
+            line.flush()
+
+        swipe()
+        self.clockwork.after(self.dice.uniform(60, 300), lambda: outlet.transaction and swipe())
 
     def _behaves(self, line: Line, outlet: Outlet) -> None:
         """What this rider does besides paying."""
@@ -145,7 +163,7 @@ class People:
             self.assign(line.cp_id, owner)
         if self.faults.strikes("held_payouts", self.dice):
             self._hold(self.dice.choice(("Kaveri", "Ganga")))
-        if self.faults.strikes("pays_late", self.dice):
+        if self.faults.strikes("sticker_replaced", self.dice):
             line = self.dice.choice(self.lines)
             self._new_sticker(line, self.dice.choice(line.box.outlets))
 

@@ -132,9 +132,10 @@ class Process:
         """How many deeds wait in each other's midst just now."""
         return self._where.count(("", "")) - 1
 
-    def may_die(self, fault: str) -> None:
+    def may_die(self, fault: str, reached: str) -> None:
         """A point where the running process may be killed."""
         if self._where[-1][0] and self.faults.strikes(fault, self.dice):
+            self.clockwork.reach(reached)
             raise Killed
 
     # -- where it may die --------------------------------------------------------------------------------------
@@ -157,9 +158,14 @@ class Process:
             raise
         # A statement of its own commits by itself.
         if not connection.in_atomic_block and self.faults.strikes("commit_unknown", self.dice):
-            self.clockwork.reach("commit_unknown", what)
-            raise OperationalError("the connection was lost")
+            self._unknown(what)
         return done
+
+    def _unknown(self, what: str) -> None:
+        self.clockwork.reach("commit_unknown", what)
+        if what == "bills":
+            self.clockwork.reach("commit_unknown_on_bill")
+        raise OperationalError("the connection was lost")
 
     def _committing(self, commit: Callable[[], None]) -> Callable[[], None]:
         def committing() -> None:
@@ -173,8 +179,7 @@ class Process:
                 raise Killed
             commit()
             if self.faults.strikes("commit_unknown", self.dice):
-                self.clockwork.reach("commit_unknown", what)
-                raise OperationalError("the connection was lost")
+                self._unknown(what)
             if self.faults.strikes("killed", self.dice):
                 raise Killed
 

@@ -67,13 +67,14 @@ class Razorpay:
         """One call of ours. Before the deed it may be refused; after it, its answer may be lost; and it takes its time."""
         split = urlsplit(str(request.url))
         what = f"{request.method} {split.path.rpartition('/')[2] if request.method == 'POST' else split.path.split('/')[2]}"
-        self.process.may_die("killed_at_call")
+        kind = "refund" if split.path.endswith("/refund") else "some"
+        self.process.may_die("killed_at_call", f"killed_before_{kind}_call")
         if self.faults.strikes("psp_refused", self.dice):
             self.clockwork.reach("psp_refused", what)
-            kind = self.dice.choice(("500", "429", "html"))
-            if kind == "html":
+            how = self.dice.choice(("500", "429", "html"))
+            if how == "html":
                 return httpx.Response(502, text="<html>Bad Gateway</html>")
-            return httpx.Response(int(kind), json={"error": {"code": "SERVER_ERROR", "description": "later"}})
+            return httpx.Response(int(how), json={"error": {"code": "SERVER_ERROR", "description": "later"}})
         self._slow(request)
         if request.method == "POST":
             self._moods(split.path)
@@ -81,7 +82,7 @@ class Razorpay:
         answer = self.sandbox.answer(Request(request.method, split.path, dict(parse_qsl(split.query)), headers, raw=request.read()))
         self.clockwork.tell(f"psp {request.method} {split.path} {answer.status}")
         self._note(request.method, split.path, answer.status)
-        self.process.may_die("killed_at_call")
+        self.process.may_die("killed_at_call", f"killed_after_{kind}_call")
         if self.waits_left and self.faults.strikes("worker_frozen", self.dice):
             self.clockwork.reach("worker_frozen", self.process.what)
             self.process.wait(self.dice.uniform(120, 900))

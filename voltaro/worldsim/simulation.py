@@ -15,7 +15,7 @@ from django.test import override_settings
 from accounts.models import Company
 from billing import qr, tariffs
 from csms import stations
-from csms.models import ChargePoint, Connector
+from csms.models import ChargePoint, Connector, IdTag
 from franchise import franchisees
 from franchise.models import Contract, Franchisee, LinkedAccount
 from voltaro.worldsim import auditor, coverage
@@ -24,7 +24,7 @@ from voltaro.worldsim.chargers import Line
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.faults import Faults
 from voltaro.worldsim.gateways import Gateway
-from voltaro.worldsim.people import People
+from voltaro.worldsim.people import CARD, People
 from voltaro.worldsim.process import Process
 from voltaro.worldsim.razorpay import SETTINGS, Razorpay
 from voltaro.worldsim.workers import Workers
@@ -32,7 +32,7 @@ from voltaro.worldsim.workers import Workers
 # Cars come for so long; then the faults end, and the world has so long to come to rest.
 BUSY_S, CALM_S = 40 * 60, 36 * 3600
 LOOK_EVERY_S, STEP_S, LONGEST_JUMP_S = 600.0, 60.0, 1800.0
-CALM_RIDERS = 2
+CALM_RIDERS = 1
 RIDE_S = 420.0
 TIDY_EVERY_S = 480.0
 KEPT_TABLES = {"django_migrations", "django_content_type", "auth_permission"}
@@ -134,6 +134,7 @@ class Simulation:
         self.clockwork.tell("calm")
         for line in self.lines:
             line.flaps = 0
+            line.box.configuration.put("HeartbeatInterval", "300")  # nobody need hear them for hours
         self._tidy_s, self._jump_s = self.clockwork.now_s + TIDY_EVERY_S, STEP_S
         self._calm_riders, self._awake_s = CALM_RIDERS, 0.0
 
@@ -169,6 +170,7 @@ class Simulation:
             row = Franchisee.objects.create(company=company, contact_name=name, email=f"{name.lower()}@example.in")
             Contract.objects.create(franchisee=row, share_bp=7000, tds_bp=10, fee_borne_by=borne)
             LinkedAccount.objects.create(franchisee=row, razorpay_id=f"acc_{name}000000000"[:18], status="activated")
+        IdTag.objects.create(tag=CARD, kind=IdTag.Kind.RFID, company=network)
         tariffs.add("Standard", {}, {"rate_paise_per_kwh": 1525, "gst_bp": 1800, "igst": False, "platform_fee_bp": 0})
         self.faults.on = False
         self.people = People(self.clockwork, self.faults, self.process, self.razorpay, self.lines)
@@ -181,6 +183,9 @@ class Simulation:
             line = Line(cp_id, plugs, self.clockwork, self.faults, self.gateways)
             line.others = lambda me=line: [one for one in self.lines if one is not me]
             self.lines.append(line)
+        for line in self.lines:
+            if (knows := {name: True for name in ("post_boot_state", "session_limit") if name in line.strange}) or self.dice.random() < 0.2:
+                ChargePoint.objects.filter(cp_id=line.cp_id).update(quirk_settings=knows or {"post_boot_state": True})
         self.workers = Workers(self.clockwork, self.faults, self.process, self._poll)
         self.process.wake = self._wake
         self.process.heard = coverage.Listener(self.clockwork, self.process).heard
@@ -195,8 +200,6 @@ class Simulation:
         )
         if (owner := self.dice.choice(("Kaveri", "Ganga", ""))) != "":
             franchisees.assign(row, Franchisee.objects.get(company__name=owner))
-        if self.dice.random() < 0.5:
-            ChargePoint.objects.filter(pk=row.pk).update(quirk_settings={"post_boot_state": True, "session_limit": True})
         for connector in Connector.objects.filter(charge_point=cp_id).order_by("connector_id"):
             self.people.stickers[cp_id, connector.connector_id] = [qr.ensure_qr(connector).razorpay_id]
 
@@ -229,6 +232,9 @@ class Simulation:
         if self.faults.strikes("workers_away", dice):
             self.clockwork.reach("workers_away")
             self.workers.away_until_s = now_s + dice.uniform(300, 1500)
+            running = [line for line in self.lines if line.socket and any(one.transaction for one in line.box.outlets)]
+            for line in dice.sample(running, min(2, len(running))):
+                line.leave_for(dice.uniform(920, 1400))
         if self.faults.strikes("storm", dice):
             self.clockwork.reach("storm")
             for line in self.lines:
@@ -244,7 +250,9 @@ class Simulation:
 
 
 def empty() -> None:
-    """The tables of a world that is over. Never a database with anything else in it (voltaro/worldsim/arena.py sees to that)."""
+    """The tables of a world that is over. Never a database with anything else in it: voltaro/worldsim/arena.py makes one."""
+    if not str(connection.settings_dict["NAME"]).startswith(("worldsim_", "test_")):
+        raise RuntimeError(f"{connection.settings_dict['NAME']} is no database of worlds: it stays as it is.")
     tables = [name for name in connection.introspection.table_names() if name not in KEPT_TABLES]
     with connection.cursor() as cursor:
         cursor.execute("SET voltaro.allow_truncate = on; SET synchronous_commit = off")
