@@ -263,10 +263,12 @@ class Counters:
         now_s = clock.elapsed()
         if now_s >= self._away_until_s:
             try:
+                name = f"voltaro:door:{key}"
                 with self._redis.pipeline(transaction=False) as pipe:
-                    pipe.set(f"voltaro:door:{key}", 0, ex=window_s, nx=True)
-                    pipe.incr(f"voltaro:door:{key}")
-                    return int(pipe.execute()[1])
+                    _, count, left_s = pipe.set(name, 0, ex=window_s, nx=True).incr(name).ttl(name).execute()
+                if left_s < 0:  # it ended between the two: what is counted now would never end
+                    self._redis.expire(name, window_s)
+                return int(count)
             except redis.RedisError as error:
                 self._away_until_s = now_s + self.AWAY_S
                 log.warning("refusals are counted by this process alone just now (%s)", type(error).__name__)

@@ -264,6 +264,15 @@ def test_refusals_are_kept_once_a_minute_for_each_and_never_many(network, counti
     assert kept.all().count() == doors.RECORDS_A_MINUTE
 
 
+def test_a_count_that_ended_while_it_was_counted_ends_again(counting):
+    """Redis forgets the key between the two commands: the second makes it anew, without an end."""
+    name = "voltaro:door:knock:somebody"
+    counting._redis.set(name, 7)
+    assert counting.count("knock:somebody", 60) == 8
+    assert 0 < counting._redis.ttl(name) <= 60
+    counting._redis.delete(name)
+
+
 def test_without_redis_refusals_are_counted_and_kept_all_the_same(network, counting, monkeypatch):
     def away():
         raise redis.ConnectionError
