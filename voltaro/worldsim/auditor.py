@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 TOLERANCE_WH = 15
 # From paying to charging, or to the money's way back, when nothing goes wrong: START_TIMEOUT_S, a beat, a call that is late.
 RIDER_WAITS_S = 360
-APPEND_ONLY = ("billing_journalentry", "billing_posting", "billing_bill", "accounts_auditentry", "csms_ocppmessage")
+APPEND_ONLY = ("billing_journalentry", "billing_posting", "accounts_auditentry", "csms_ocppmessage")
 
 
 def values(sql: str, *given: Any) -> list[tuple[Any, ...]]:
@@ -47,6 +47,7 @@ class Auditor:
         self.store = psp.sandbox.world.store
         self._stopped: dict[int, str] = {}
         self._written: dict[str, tuple[int, str]] = {}
+        self._billed: dict[int, int] = {}
 
     def safety(self) -> list[str]:
         """What may never be, faults or not."""
@@ -255,8 +256,14 @@ class Auditor:
         return found
 
     def _kept(self) -> list[str]:
-        """I6: what is written once is never changed, and never gone."""
+        """I6: what is written once is never changed, and never gone; a bill falls once at most, by a correction that says so."""
         found = []
+        for pk, total, corrections in values(
+            "SELECT b.id, b.total, (SELECT count(*) FROM billing_billcorrection c WHERE c.bill_id = b.id) FROM billing_bill b"
+        ):
+            before = self._billed.setdefault(pk, total)
+            if corrections > 1 or total > before or (total < before and not corrections):
+                found.append(f"I6 bill {pk} was {before} paise and is {total}, with {corrections} corrections")
         for table in APPEND_ONLY:
             before, digest = self._written.get(table, (0, ""))
             if before and _digest(table, before) != digest:

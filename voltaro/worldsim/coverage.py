@@ -42,6 +42,7 @@ WANTED: dict[str, str] = {
     "end SUPERSEDED": "ended: the next one began",
     "end OPERATOR": "ended by the operator",
     "late_stop": "the real stop of a session that we had ended",
+    "bill_corrected": "a late stop that says less: the bill corrected, the difference refunded",
     "stop_after_an_hour": "a stop acknowledged more than an hour after it happened",
     "not_stopping": "a charger that was told to stop and charged on",
     "charges_on": "a charger that charged on with a session that we had ended",
@@ -125,6 +126,7 @@ def count(clockwork: Clockwork) -> None:
     for one in rows("SELECT state, attempt, count(*) AS n FROM franchise_payout GROUP BY 1, 2"):
         reached[f"payout_{one['state']}"] += one["n"]
         reached["payout_followed"] += one["n"] if one["attempt"] > 1 else 0
+    reached["bill_corrected"] += _one("SELECT count(*) AS n FROM billing_billcorrection")
     reached["end_after_grace"] += _one(
         "SELECT count(*) AS n FROM csms_chargingsession s JOIN csms_connector c ON c.id = s.connector_id "
         "WHERE s.stop_reason = 'NO_STOP' AND c.type = 'socket'"
