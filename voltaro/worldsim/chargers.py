@@ -246,6 +246,7 @@ class Line:
     # -- what goes wrong by itself -----------------------------------------------------------------------------------
     def _minute(self) -> None:
         self.clockwork.after(MINUTE_S, self._minute)
+        self.box.configuration.put("HeartbeatInterval", "120")  # each costs as much as a reading, and says less
         strikes = partial(self.faults.strikes, dice=self.dice)
         for outlet in self.box.outlets:
             if outlet.transaction is not None:

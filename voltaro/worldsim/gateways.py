@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from voltaro.worldsim.chargers import Line
 
 LATENCY_S = (0.02, 0.3)
-LEASE_EVERY_S, CALM_LEASE_EVERY_S = 25.0, 50.0
+LEASE_EVERY_S = 45.0
 WRITE_EVERY_S = 10.0
 PRESENCE = {"StatusNotification", "Heartbeat", "BootNotification"}
 
@@ -105,7 +105,7 @@ class Gateway:
                 self.clockwork.after(WRITE_EVERY_S, self._write)
 
     def _leases(self) -> None:
-        self.clockwork.after(LEASE_EVERY_S if self.faults.on else CALM_LEASE_EVERY_S, self._leases)
+        self.clockwork.after(LEASE_EVERY_S, self._leases)
         self.renew()
 
     def renew(self) -> None:

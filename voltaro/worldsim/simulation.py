@@ -134,7 +134,6 @@ class Simulation:
         self.clockwork.tell("calm")
         for line in self.lines:
             line.flaps = 0
-            line.box.configuration.put("HeartbeatInterval", "300")  # nobody need hear them for hours
         self._tidy_s, self._jump_s = self.clockwork.now_s + TIDY_EVERY_S, STEP_S
         self._calm_riders, self._awake_s = CALM_RIDERS, 0.0
 
