@@ -119,9 +119,9 @@ class Story:
             self.charger.context.settles_at = clock.now()
 
     # -- money -------------------------------------------------------------------------------------------------
-    def pays(self, paise: int = 50_000, code: Any = None) -> str:
-        """A rider scans and pays; nobody here has heard of it."""
-        return self.stage.sandbox.pay((code or self.code).razorpay_id, paise, vpa=f"rider{self.number}@okbank")
+    def pays(self, paise: int = 50_000, who: str = "rider") -> str:
+        """Somebody scans and pays; nobody here has heard of it."""
+        return self.stage.sandbox.pay(self.code.razorpay_id, paise, vpa=f"{who}{self.number}@okbank")
 
     def told(self, payment_id: str, name: str = "qr_code.credited") -> tuple[bytes, str, str]:
         """(raw, signature, event id) of what Razorpay says of it."""
@@ -197,3 +197,23 @@ def stage(given_settings: Any) -> Iterator[Stage]:
         made = Stage(time, sandbox, factories.make_network())
         stack.enter_context(mock.patch.object(razorpay, "client", lambda: made.client))
         yield made
+
+
+# -- how a story ends -----------------------------------------------------------------------------------------------------
+def not_started(on: Stage, *stories: Story) -> None:
+    """Nobody plugs in: every rupee goes back."""
+    on.time.go_on(301)
+    on.rest()
+    for story in stories:
+        for payment in story.payments:
+            assert payment.state == "settled"
+            assert sum(one.amount_paise for one in payment.refunds.filter(state="processed")) == payment.amount_paid
+
+
+def stopped(on: Stage, story: Story, meter: int) -> None:
+    on.time.go_on(30)
+    story.charger.transaction_id = int(story.session.transaction_id)
+    story.charger.stop(meter)
+    on.rest()
+    for payment in story.payments:
+        assert payment.state == "settled"

@@ -5,9 +5,11 @@ import logging
 import pytest
 
 from tests.simulation import test_interleavings as races
+from tests.simulation.deeds import HANDLERS
 from tests.simulation.interleave import Explorer
 from tests.simulation.invariants import broken
 from tests.simulation.scene import stage
+from tests.simulation.test_kill_sweep import lived
 from voltaro.worldsim import mutants
 from voltaro.worldsim.planted import MUTANTS, SIMULATION
 
@@ -16,6 +18,7 @@ BY_NAME = {one.name: one for one in MUTANTS}
 QUICK = ("expiry_forgotten", "refund_of_the_whole", "gst_drifts", "start_without_key", "payer_in_the_log")
 SEEDS = range(1, 41)
 RACED = [one for one in MUTANTS if one.by.startswith("interleavings")]
+SWEPT = [one for one in MUTANTS if one.by.startswith("kill sweep")]
 
 
 @pytest.fixture
@@ -45,6 +48,23 @@ def test_what_no_single_world_shows_is_killed_by_a_race(mutant, settings, quiet)
             except Exception:
                 return
     raise AssertionError(f"{mutant.name} survived {len(SEEDS)} orders of {story.__name__}")
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("mutant", SWEPT, ids=lambda one: one.name)
+def test_what_only_a_death_at_the_one_moment_shows_is_killed_by_the_sweep(mutant, settings, quiet):
+    make = {one.__name__: one for one in HANDLERS}[mutant.by.partition(": ")[2]]
+    with stage(settings) as on:
+        undisturbed, _ = lived(on, make)
+        with mutants.planted(mutant):
+            _, killer = lived(on, make)
+            for at in range(1, len(killer.passed) + 1):
+                try:
+                    found, _ = lived(on, make, at)
+                    assert found == undisturbed and broken(on.sandbox) == []
+                except Exception:
+                    return
+    raise AssertionError(f"{mutant.name} survived {len(killer.passed)} deaths in {make.__name__}")
 
 
 def test_a_bug_that_no_longer_fits_its_code_is_told():

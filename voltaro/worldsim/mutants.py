@@ -25,7 +25,7 @@ from voltaro.worldsim.simulation import Plan, Simulation
 
 SEEDS = "1..200"
 # Small worlds: a bug needs a few cars and many seeds rather than a crowd.
-PLAN = Plan(chargers=2, riders=7, busy_s=20 * 60)
+PLAN = Plan(chargers=2, riders=6, busy_s=16 * 60)
 OURS = ("accounts", "billing", "csms", "franchise", "voltaro")
 DOCUMENT = Path("docs/mutants.md")
 
@@ -39,12 +39,23 @@ class DoesNotFit(Exception):
 def planted(mutant: Mutant) -> Iterator[None]:
     """Inside, the bug is in our code. Raises DoesNotFit when its text no longer stands there exactly once."""
     with ExitStack() as stack:
+        stack.callback(_forget)
         for where, edits in _by_function(mutant).items():
             holder, name, found = _find(where)
             bug = _edited(where, found, edits)
             for one, alias in [(holder, name), *_imported(found, holder)]:
                 stack.enter_context(mock.patch.object(one, alias, bug))
+        _forget()
         yield
+
+
+def _forget() -> None:
+    """Functions that were found by their names once, and are remembered."""
+    for name, one in list(sys.modules.items()):
+        if name.partition(".")[0] in OURS:
+            for value in list(vars(one).values()):
+                if hasattr(value, "cache_clear") and getattr(value, "__module__", "") == name:
+                    value.cache_clear()
 
 
 def _imported(found: Any, home: Any) -> list[tuple[Any, str]]:

@@ -229,6 +229,7 @@ MUTANTS = (
         "no_fencing",
         "A socket that was replaced still sends commands.",
         (("csms.commands.next_to_send", "if standing(epoch, newest) is Standing.FENCED:", "if False:"),),
+        by="interleavings: a_takeover_and_a_command",
     ),
     Mutant(
         "command_marked_late",
@@ -262,5 +263,79 @@ MUTANTS = (
                 '    user, vpa = payers.of(entity)\n    log.info("paid by %s", vpa)',
             ),
         ),
+    ),
+    # -- locks: what no world shows, because one thing happens after another there ----------------------------------------
+    Mutant(
+        "connector_unlocked",
+        "Two payments at one connector are decided about at the same moment.",
+        (
+            (
+                "billing.payments.take",
+                "connector = permits.lock_connector(QRCode",
+                "connector = QRCode.objects.get(pk=qr_pk).connector or (QRCode",
+            ),
+        ),
+        by="interleavings: two_riders_at_one_connector",
+    ),
+    Mutant(
+        "permit_unlocked",
+        "A permit is revoked without its lock: a start uses it at the same moment.",
+        (("csms.permits.revoke", "IdTag.objects.select_for_update(no_key=True).get(pk=permit_id)", "IdTag.objects.get(pk=permit_id)"),),
+        by="interleavings: a_start_and_the_refund_of_what_did_not_start",
+    ),
+    Mutant(
+        "session_unlocked",
+        "A reading moves its session without its lock, over whatever happened to it meanwhile.",
+        (("csms.metering._locked", "ORDER BY id LIMIT 5 FOR NO KEY UPDATE", "ORDER BY id LIMIT 5"),),
+        by="interleavings: readings_and_a_stop",
+    ),
+    Mutant(
+        "bill_unlocked",
+        "A session is billed without its locks: two workers bill it at the same moment.",
+        (
+            (
+                "billing.bills.lock",
+                "    permits.lock_connector(session.connector_id)\n    if session.permit_id:\n"
+                "        IdTag.objects.select_for_update(no_key=True).get(pk=session.permit_id)\n"
+                '    return ChargingSession.objects.select_for_update(no_key=True, of=("self",)).get(pk=session_pk)',
+                "    return session",
+            ),
+        ),
+        by="interleavings: settle_and_settle",
+    ),
+    Mutant(
+        "refund_unclaimed",
+        "A due refund is worked on by whoever finds it, without a claim.",
+        (
+            (
+                "billing.refunds._claim",
+                'mine.select_for_update(skip_locked=True, of=("self",), no_key=True).select_related',
+                "mine.select_related",
+            ),
+            ("billing.refunds._claim", "refund.claimed_until = clock.now() + timedelta(seconds=LEASE_S)", "pass"),
+        ),
+        by="interleavings: the_queue_of_each_money_worker_twice",
+    ),
+    # -- what only a death at the one moment shows ----------------------------------------------------------------------
+    Mutant(
+        "end_on_a_hook",
+        "The end of a session that its charger knows nothing of hangs on a hook after the commit, and on nothing else.",
+        (
+            (
+                "csms.outcomes.stop_answered",
+                "command.state, command.settled_at, command.expires_at = CommandState.UNKNOWN, None, ",
+                "command.expires_at = ",
+            ),
+        ),
+        by="kill sweep: the_refusal_of_a_stop",
+    ),
+    Mutant(
+        "payment_in_two_steps",
+        "A payment is taken into the books, and decided about in a transaction of its own.",
+        (
+            ("billing.payments.take", "@transaction.atomic\n", ""),
+            ("billing.payments.take", "permits.lock_connector(QRCode", "(lambda pk: QRCode.objects.get(pk=qr_pk).connector)(QRCode"),
+        ),
+        by="kill sweep: the_worker_of_webhooks",
     ),
 )
