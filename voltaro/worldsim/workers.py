@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
+from django.core.exceptions import EmptyResultSet
 from django.db import DEFAULT_DB_ALIAS, connection
 
 from accounts.actor import acting
@@ -40,7 +41,7 @@ class Sieve:
                 try:
                     query = WORKERS[name].function("due")(then).query.exists()
                     sql, given = query.get_compiler(DEFAULT_DB_ALIAS).as_sql()
-                except (AttributeError, TypeError):
+                except (AttributeError, TypeError, EmptyResultSet):
                     self.always.add(name)
                     continue
                 # A time is so long before or after the moment of asking.
