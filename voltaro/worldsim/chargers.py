@@ -27,7 +27,7 @@ STRANGE = (
     "starts_twice", "transaction_zero", "unknown_stop", "never_stops", "app_stop", "kwh_in_wh", "session_register", "local_time",
     "unset_clock", "last_meter_value", "post_boot_state", "session_limit", "string_numbers", "number_values", "objects_for_lists",
     "extra_fields", "control_bytes", "null_payload", "boots_always", "chatty_modem", "last_meter_value", "post_boot_state",
-    "never_stops", "never_stops",
+    "never_stops", "never_stops", "last_meter_value", "last_meter_value", "post_boot_state", "post_boot_state",
 )  # fmt: skip
 # Frames that are facts: once answered, they are in our log for ever.
 FACTS = {"StartTransaction", "StopTransaction", "MeterValues"}
@@ -43,9 +43,10 @@ class Line:
         self.cp_id, self.clockwork, self.faults, self.gateways = cp_id, clockwork, faults, gateways
         self.dice = clockwork.dice(f"line {cp_id}")
         mine = frozenset(faults.any_of(OF_THE_CHARGER, self.dice))
-        self.strange = (
-            frozenset(self.dice.sample(STRANGE, self.dice.choice((1, 1, 2)))) if faults.strikes("strange", self.dice) else frozenset()
-        )
+        picked = self.dice.sample(STRANGE, self.dice.choice((1, 1, 2)))
+        if plugs[0][0] == "socket" and self.dice.random() < 0.4:
+            picked = ["never_stops"]
+        self.strange = frozenset(picked if faults.strikes("strange", self.dice) else ())
         habits = Habits(
             sample_every_s=self.dice.choice((0, 20, 30, 60, 60)) if plugs[0][0] != "socket" else self.dice.choice((30, 60)),
             arrives_after_s=(5, 60),
@@ -154,6 +155,9 @@ class Line:
             self.flaps = self.dice.randint(3, 5)
         if self.faults.strikes("away_hours", self.dice):
             self.clockwork.reach("away_hours", self.cp_id)
+            for outlet in self.box.outlets:  # and the car leaves meanwhile
+                if outlet.transaction is not None and outlet.leaves_at is None:
+                    outlet.leaves_at = self.clockwork.now() + timedelta(seconds=self.dice.uniform(1, 40))
             return self.dice.uniform(3700, 5400)
         if self.faults.strikes("away_minutes", self.dice):
             self.clockwork.reach("away_minutes", self.cp_id)

@@ -230,10 +230,11 @@ class Simulation:
             self.process.redis_away_until_s = now_s + dice.uniform(60, 600)
         if self.faults.strikes("workers_away", dice):
             self.clockwork.reach("workers_away")
-            self.workers.away_until_s = now_s + dice.uniform(300, 1500)
+            away_s = dice.choice((300, 1100)) * dice.uniform(1, 1.5)
+            self.workers.away_until_s = now_s + away_s
             running = [line for line in self.lines if line.socket and any(one.transaction for one in line.box.outlets)]
             for line in dice.sample(running, min(2, len(running))):
-                line.leave_for(dice.uniform(920, 1400))
+                line.leave_for(dice.uniform(905, max(910, away_s - 60)))
         if self.faults.strikes("storm", dice):
             self.clockwork.reach("storm")
             for line in self.lines:
