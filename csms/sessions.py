@@ -4,7 +4,7 @@
 Whichever it was, its end is `_finalize`: once, whoever comes second. What follows (bill, refund, share) reads the row.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -152,6 +152,9 @@ def _finalize(row: ChargingSession, before: Session, after: Session, verdict: Ve
     Written and audited; what was asked of the charger is settled; a person is told of what cannot be. The bell wakes billing, which
     finds every ended session without a bill: bill, refund and share follow from the row, each exactly once.
     """
+    if after.end_time is not None and after.end_time < row.start_time:
+        # Its clock was set meanwhile: ours says when it ended.
+        after = replace(after, end_time=max(now, row.start_time), flags=after.flags | {"clock"})
     write(row, after, _TRANSITION, now)
     _record(row, before, after, verdict)
     commands.effective(Command.objects.filter(session=row, action="RemoteStopTransaction"), now)

@@ -488,3 +488,12 @@ def test_one_command_is_in_flight_and_answers_settle_it(charger, network):
     second = charger.command()
     charger.drop()
     assert Command.objects.get(unique_id=second[0]).state == "unknown"
+
+
+def test_a_clock_set_back_in_the_middle_ends_no_session_before_its_start(charger, permit):
+    charger.start(tag=permit.tag, meter=1_000)
+    charger.charge(1_000, 3_000)
+    assert charger.stop(3_000, at=clock.now() - timedelta(minutes=50)) == {}
+    session = ChargingSession.objects.get()
+    assert session.end_time >= session.start_time and "clock" in session.flags
+    assert (session.state, session.energy_wh, session.stop_reason) == ("STOPPED", 2_000, "Local")
