@@ -58,8 +58,8 @@ def prepared(charge_point: ChargePoint, action: str, payload: dict[str, Any], no
 
 def may_be_asked(charge_point: ChargePoint, action: str) -> None:
     """Whether this call may be asked of this charger at all. Raises ValidationError with a sentence."""
-    if charge_point.unclaimed:
-        raise ValidationError(f"{charge_point} is not claimed yet: nothing is sent to it.", "not_accepted")
+    if charge_point.unclaimed and action != "GetConfiguration":
+        raise ValidationError(f"{charge_point} is not claimed yet: only its configuration can be read.", "not_accepted")
     if charge_point.blocked:
         raise ValidationError(f"{charge_point} is blocked: nothing is sent to it.", "blocked")
     if charge_point.registration == Registration.REJECTED:
