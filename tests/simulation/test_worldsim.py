@@ -66,7 +66,7 @@ def test_a_tape_is_lived_again_to_the_letter(tmp_path):
 @pytest.mark.django_db(transaction=True)
 def test_the_auditor_sees_what_was_taken_away(monkeypatch):
     """An auditor that never finds anything proves nothing: here somebody loses a bill."""
-    monkeypatch.setattr("billing.bills.due", lambda now: ChargingSession.objects.none())
+    monkeypatch.setattr("billing.bills.due", lambda now: ChargingSession.objects.filter(pk=-1))
     verdict = Simulation(12, plan=SMALL, only=frozenset()).live()
     assert any(one.startswith("I5") for one in verdict.broken), verdict.broken
 
