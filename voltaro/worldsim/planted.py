@@ -1,7 +1,8 @@
 """The planted bugs, one row each: its name, one plain sentence, what is edited in which function of ours, and what kills it.
 
 `edits`: (dotted name of a function, what stands there, what stands there instead). The text must stand there exactly once: a row
-that no longer fits its code is found by a test, not by chance. `by`: "simulation", or the other proof that kills it.
+that no longer fits its code is found by a test, not by chance. `shows`: the promises (I1 to I30) whose breaking is its death; another
+one may be the world's own bad day. `by`: "simulation", or the other proof that kills it.
 """
 
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ class Mutant:
     name: str
     says: str
     edits: tuple[tuple[str, str, str], ...]
+    shows: str = ""
     by: str = SIMULATION
 
 
@@ -23,16 +25,19 @@ MUTANTS = (
         "start_twice",
         "A start that is said again is not looked up, and begins another session.",
         (("csms.starts.start", "if repeated is not None:", "if False:"),),
+        shows="I29",
     ),
     Mutant(
         "start_without_key",
         "A start has no natural key: every time it is said it is another session.",
         (("csms.starts.start_key", "parts = [", "parts = [str(next_transaction_id()), "),),
+        shows="I14",
     ),
     Mutant(
         "reading_twice",
         "A reading that is said again is inserted again.",
         (("csms.metering._keep", "_INSERT_READINGS.format(", '_INSERT_READINGS.replace(" ON CONFLICT DO NOTHING", "").format('),),
+        shows="I29",
     ),
     Mutant(
         "payment_twice",
@@ -45,62 +50,33 @@ MUTANTS = (
                 "if known := None:",
             ),
         ),
+        shows="I28 I29",
     ),
     # -- refunds -----------------------------------------------------------------------------------------------------
-    Mutant(
-        "refund_fresh_key",
-        "A refund whose answer was lost is sent again under a fresh idempotency key, without asking.",
-        (
-            ("billing.refunds._call", "if found == State.ASKING and (theirs := _find(refund)):", "if False:"),
-            ("billing.refunds._call", "refund.body, refund.key)", 'refund.body, f"{refund.key}-{refund.attempts}")'),
-        ),
-    ),
-    Mutant(
-        "refund_unknown_is_no",
-        "No answer to a refund counts as a no: it has failed in our books, and happened at Razorpay.",
-        (("billing.refunds._work", "_later(refund, None, str(silence), UNKNOWN_S)", "_refused(refund, silence)"),),
-    ),
     Mutant(
         "refund_of_the_whole",
         "After a charge the whole payment goes back instead of the rest.",
         (("billing.bills._give_back", "rest = min(made.refund_due, refunds.held(payment))", "rest = payment.amount_paid"),),
-    ),
-    Mutant(
-        "refund_outside",
-        "The refund is written after the bill's transaction instead of inside it.",
-        (
-            (
-                "billing.bills._give_back",
-                'refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy")',
-                'transaction.on_commit(lambda: refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy"))',
-            ),
-        ),
-    ),
-    Mutant(
-        "failed_refund_forgotten",
-        "A refund that fails later is not taken back in the books.",
-        (("billing.refunds._fail", "    ledger.post(", "    source or ledger.post("),),
+        shows="I3 I29",
     ),
     # -- start or refund ---------------------------------------------------------------------------------------------
-    Mutant(
-        "start_after_refund",
-        "A permit is not revoked when its money goes back: it still starts.",
-        (("csms.permits.revoke", "permit.state, permit.ask_at = IdTag.State.REVOKED, None", "permit.ask_at = None"),),
-    ),
     Mutant(
         "permit_not_used",
         "A start does not use its permit up: the money goes back although it charges.",
         (("csms.starts.start", "answer.permit.state, answer.permit.ask_at = IdTag.State.USED, None", "answer.permit.ask_at = None"),),
+        shows="I17 I18",
     ),
     Mutant(
         "expiry_forgotten",
         "What was paid and did not start in time is not given back.",
         (("billing.payments.to_expire", "late = Q(start_deadline__lte=now) | ", "late = "),),
+        shows="I25 I27",
     ),
     Mutant(
         "stop_not_asked",
         "A start that nobody may is recorded, and not told to stop.",
         (("csms.starts._unwelcome", 'sessions.ask_stop(session, trigger="not_authorized")', "pass"),),
+        shows="I17",
     ),
     # -- energy ------------------------------------------------------------------------------------------------------
     Mutant(
@@ -113,33 +89,21 @@ MUTANTS = (
                 "return max(0, self.last_wh - (self.start_wh or 0))",
             ),
         ),
+        shows="I8 I29",
     ),
     Mutant(
         "jump_is_energy",
         "A register that jumps has delivered: no plausibility.",
         (("csms.rules.meter.advance", "if 0 <= rise <= cap_wh:", "if 0 <= rise:"),),
+        shows="I8",
     ),
     Mutant(
         "reported_is_billed",
         "What the charger reports is billed, not what was counted.",
         (("billing.bills.bill", "wh = doubts.billable_wh(session)", "wh = max(0, session.reported_wh or session.energy_wh)"),),
-    ),
-    Mutant(
-        "limit_ignored",
-        "What was paid does not limit the session: nothing asks it to stop.",
-        (("csms.starts._create", "limit_wh=permit.limit_wh if permit else", "limit_wh=None if permit else"),),
-    ),
-    Mutant(
-        "transaction_of_anybody",
-        "A transaction is looked up by its id alone, whichever charger names it.",
-        (("csms.metering._locked", 'f"{_SELECT}{where}', """f"{_SELECT.replace('charge_point_id = %s', '%s::bigint > 0')}{where}"""),),
+        shows="I5 I8 I17 I29",
     ),
     # -- the life of a session ---------------------------------------------------------------------------------------
-    Mutant(
-        "resume_for_ever",
-        "A session goes on however long its charger was away (MAX_RESUME_GAP_S is not asked).",
-        (("csms.rules.session._stale", "return session.state == State.SUSPENDED and", "return False and"),),
-    ),
     Mutant(
         "ends_twice",
         "A session that has ended can end once more: the second stop overwrites the first.",
@@ -147,37 +111,32 @@ MUTANTS = (
             ("csms.metering.stopped", "if not row.live:", "if False:"),
             ("csms.rules.session._stopped", "if not session.live:", "if False:"),
         ),
+        shows="I5 I20 I29",
     ),
     Mutant(
         "nobody_times_out",
         "A suspended session whose charger never comes back is never ended.",
         (("csms.sessions.timeout_due", "return each(list(", "return 0 and each(list("),),
-    ),
-    Mutant(
-        "old_session_stays",
-        "A new start does not end what was open on its connector.",
-        (("csms.starts.start", "_supersede(connector, now)", "pass"),),
+        shows="I5 I25",
     ),
     Mutant(
         "end_unaudited",
         "A session ends, and no audit entry says so.",
         (("csms.sessions._finalize", "_record(row, before, after, verdict)", "pass"),),
+        shows="I22",
     ),
     # -- bills -------------------------------------------------------------------------------------------------------
     Mutant(
         "gst_drifts",
         "GST is rounded down instead of half up.",
         (("billing.rules.tariff.price", "cgst = half_up(energy_charge * gst_bp, 20_000)", "cgst = energy_charge * gst_bp // 20_000"),),
+        shows="I8 I9",
     ),
     Mutant(
         "bell_only",
         "Bills are made of what has just ended; what a lost bell left is not found by the beat.",
         (("billing.bills.due", '.order_by("ended_at")', '.filter(ended_at__gt=now - timedelta(seconds=10)).order_by("ended_at")'),),
-    ),
-    Mutant(
-        "remainder_forgotten",
-        "The 1 to 99 paise that cannot go back are not booked.",
-        (("billing.bills._books", "if end.remainder:", "if False:"),),
+        shows="I5 I25",
     ),
     Mutant(
         "overrun_charged",
@@ -189,40 +148,20 @@ MUTANTS = (
                 "billed_wh = wh",
             ),
         ),
+        shows="I3 I29",
     ),
     # -- the franchisees' money ----------------------------------------------------------------------------------------
     Mutant(
         "share_gathered_twice",
         "A share that is in a payout already is gathered into the next one too.",
         (("franchise.payouts.to_collect", "payout__isnull=True, ", ""),),
-    ),
-    Mutant(
-        "payout_fresh_key",
-        "A payout whose answer was lost is sent again under a fresh idempotency key, without asking.",
-        (
-            ("franchise.payouts._ask", "transfer = _find(payout, now) if payout.asked_at else None", "transfer = None"),
-            (
-                "franchise.payouts._ask",
-                "razorpay.create_transfer(payout.body, payout.key)",
-                "razorpay.create_transfer(payout.body, uuid.uuid4().hex)",
-            ),
-        ),
-    ),
-    Mutant(
-        "payout_unknown_is_no",
-        "No answer to a payout counts as a no: a new attempt follows.",
-        (
-            (
-                "franchise.payouts._ask",
-                'return wait(payout.pk, now, f"Not known whether it happened: {why}")',
-                "return transfers.fail(payout.pk, str(why), now)",
-            ),
-        ),
+        shows="I7",
     ),
     Mutant(
         "share_of_the_gross",
         "The franchisee's share is reckoned from what was paid, not from what is left after the refund.",
         (("franchise.settlements._weigh", "refund=bill.refund_due + bill.remainder,", "refund=0,"),),
+        shows="I7 I29",
     ),
     # -- commands, answers, logs ---------------------------------------------------------------------------------------
     Mutant(
@@ -230,11 +169,6 @@ MUTANTS = (
         "A socket that was replaced still sends commands.",
         (("csms.commands.next_to_send", "if standing(epoch, newest) is Standing.FENCED:", "if False:"),),
         by="interleavings: a_takeover_and_a_command",
-    ),
-    Mutant(
-        "command_marked_late",
-        "A command is not marked as sent before it goes out.",
-        (("csms.commands.next_to_send", 'command.save(update_fields=["state", "sent_at", "epoch"])', "pass"),),
     ),
     Mutant(
         "thanked_unstored",
@@ -247,11 +181,13 @@ MUTANTS = (
                 "        if not route.fact or frame.action == 'StartTransaction':\n            raise\n        payload = route.fallback()",
             ),
         ),
+        shows="I12",
     ),
     Mutant(
         "fact_refused",
         "A stop for a transaction we do not know is refused.",
         (("csms.metering.stopped", "if row is None:", "if row is None and said.transaction_ref and 1 / 0:"),),
+        shows="I29",
     ),
     Mutant(
         "payer_in_the_log",
@@ -263,6 +199,7 @@ MUTANTS = (
                 '    user, vpa = payers.of(entity)\n    log.info("paid by %s", vpa)',
             ),
         ),
+        shows="I23",
     ),
     # -- locks: what no world shows, because one thing happens after another there ----------------------------------------
     Mutant(
@@ -337,5 +274,109 @@ MUTANTS = (
             ("billing.payments.take", "permits.lock_connector(QRCode", "(lambda pk: QRCode.objects.get(pk=qr_pk).connector)(QRCode"),
         ),
         by="kill sweep: the_worker_of_webhooks",
+    ),
+)
+
+# Not seen to die yet, in a handful of worlds each: `worldsim mutants --name NAME` tries one; killed, its row moves up.
+UNSEEN: tuple[Mutant, ...] = (
+    Mutant(
+        "refund_fresh_key",
+        "A refund whose answer was lost is sent again under a fresh idempotency key, without asking.",
+        (
+            ("billing.refunds._call", "if found == State.ASKING and (theirs := _find(refund)):", "if False:"),
+            ("billing.refunds._call", "refund.body, refund.key)", 'refund.body, f"{refund.key}-{refund.attempts}")'),
+        ),
+        shows="I2 I3 I4",
+    ),
+    Mutant(
+        "refund_unknown_is_no",
+        "No answer to a refund counts as a no: it has failed in our books, and happened at Razorpay.",
+        (("billing.refunds._work", "_later(refund, None, str(silence), UNKNOWN_S)", "_refused(refund, silence)"),),
+        shows="I2 I3 I25",
+    ),
+    Mutant(
+        "refund_outside",
+        "The refund is written after the bill's transaction instead of inside it.",
+        (
+            (
+                "billing.bills._give_back",
+                'refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy")',
+                'transaction.on_commit(lambda: refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy"))',
+            ),
+        ),
+        shows="I3 I25",
+    ),
+    Mutant(
+        "failed_refund_forgotten",
+        "A refund that fails later is not taken back in the books.",
+        (("billing.refunds._fail", "    ledger.post(", "    source or ledger.post("),),
+        shows="I2 I3 I25 I29",
+    ),
+    Mutant(
+        "start_after_refund",
+        "A permit is not revoked when its money goes back: it still starts.",
+        (("csms.permits.revoke", "permit.state, permit.ask_at = IdTag.State.REVOKED, None", "permit.ask_at = None"),),
+        shows="I17 I18",
+    ),
+    Mutant(
+        "limit_ignored",
+        "What was paid does not limit the session: nothing asks it to stop.",
+        (("csms.starts._create", "limit_wh=permit.limit_wh if permit else", "limit_wh=None if permit else"),),
+        shows="I3 I8",
+    ),
+    Mutant(
+        "transaction_of_anybody",
+        "A transaction is looked up by its id alone, whichever charger names it.",
+        (("csms.metering._locked", 'f"{_SELECT}{where}', """f"{_SELECT.replace('charge_point_id = %s', '%s::bigint > 0')}{where}"""),),
+        shows="I8 I15",
+    ),
+    Mutant(
+        "resume_for_ever",
+        "A session goes on however long its charger was away (MAX_RESUME_GAP_S is not asked).",
+        (("csms.rules.session._stale", "return session.state == State.SUSPENDED and", "return False and"),),
+        shows="I20",
+    ),
+    Mutant(
+        "old_session_stays",
+        "A new start does not end what was open on its connector.",
+        (("csms.starts.start", "_supersede(connector, now)", "pass"),),
+        shows="I13 I29",
+    ),
+    Mutant(
+        "remainder_forgotten",
+        "The 1 to 99 paise that cannot go back are not booked.",
+        (("billing.bills._books", "if end.remainder:", "if False:"),),
+        shows="I2 I3 I25 I29",
+    ),
+    Mutant(
+        "payout_fresh_key",
+        "A payout whose answer was lost is sent again under a fresh idempotency key, without asking.",
+        (
+            ("franchise.payouts._ask", "transfer = _find(payout, now) if payout.asked_at else None", "transfer = None"),
+            (
+                "franchise.payouts._ask",
+                "razorpay.create_transfer(payout.body, payout.key)",
+                "razorpay.create_transfer(payout.body, uuid.uuid4().hex)",
+            ),
+        ),
+        shows="I7",
+    ),
+    Mutant(
+        "payout_unknown_is_no",
+        "No answer to a payout counts as a no: a new attempt follows.",
+        (
+            (
+                "franchise.payouts._ask",
+                'return wait(payout.pk, now, f"Not known whether it happened: {why}")',
+                "return transfers.fail(payout.pk, str(why), now)",
+            ),
+        ),
+        shows="I7",
+    ),
+    Mutant(
+        "command_marked_late",
+        "A command is not marked as sent before it goes out.",
+        (("csms.commands.next_to_send", 'command.save(update_fields=["state", "sent_at", "epoch"])', "pass"),),
+        shows="I18 I19 I24",
     ),
 )
