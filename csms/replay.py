@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 
 from django.db.models import BinaryField, Func
 
+from accounts import failures
 from accounts.models import AuditEntry
 from csms import message_text
 from csms.by_time import between
@@ -123,7 +124,9 @@ def _beats_together(lines: list[Moment]) -> list[Moment]:
 
 def _deeds(session: ChargingSession, since: datetime, until: datetime) -> tuple[list[Moment], list[Moment]]:
     """What was decided about the session: before `since`, and from then until `until`."""
-    entries = AuditEntry.objects.filter(target_type=session._meta.label_lower, target_id=str(session.pk)).order_by("id")[:MOST_DEEDS]
+    # A failure mode is put on record beside the deed it counts (accounts/failures.py): told once.
+    mine = AuditEntry.objects.filter(target_type=session._meta.label_lower, target_id=str(session.pk))
+    entries = mine.exclude(action__startswith=failures.PREFIX).order_by("id")[:MOST_DEEDS]
     deeds = [
         Moment(
             entry.at,
