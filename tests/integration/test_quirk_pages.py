@@ -111,7 +111,7 @@ def test_a_profile_is_edited_field_by_field_and_audited_before_and_after(om, net
         ({"energy_unit": "J"}, "valid choice"),
         ({"subprotocols": "ocpp9"}, "list of texts out of ocpp1.6"),
         ({"configuration": "no equals sign"}, "is not a key"),
-        ({"configuration": "AuthorizationKey = x"}, "security page"),
+        ({"configuration": "AuthorizationKey = x"}, "set for each by itself"),
         ({"configuration": f"K = {'x' * 501}"}, "500 at most"),
         ({"vendor": ""}, "Say whom it speaks of"),
     ],
