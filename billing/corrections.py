@@ -5,6 +5,7 @@ amounts become what is right now, `BillCorrection` keeps what was taken back, GS
 """
 
 import logging
+from dataclasses import fields
 from datetime import datetime
 
 from django.db import transaction
@@ -76,10 +77,7 @@ def correct(session_pk: int) -> bool:
 
 
 def _credit(bill: Bill, payment: QRPayment | None, wh: int) -> Credit:
-    before = Settlement(
-        bill.billed_wh, bill.energy_charge, bill.cgst, bill.sgst, bill.igst, bill.platform_fee,
-        bill.refund_due, bill.remainder, bill.overrun_wh, bill.overrun_paise,
-    )  # fmt: skip
+    before = Settlement(**{one.name: getattr(bill, one.name) for one in fields(Settlement)})
     if payment is not None:
         return credit(before, payment.amount_paid, payment.platform_fee, wh, payment.tariff_snapshot)
     worth = price(wh, bill.tariff_snapshot)

@@ -68,11 +68,8 @@ def decide(facts: Facts, *, stale_s: int, start_timeout_s: int) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Settlement:
-    """Every paisa of a payment: energy_charge + cgst + sgst + igst + platform_fee + refund_due + remainder = amount_paid.
-
-    `overrun_*` is what was delivered beyond the money: ours, never the rider's, and outside that sum.
-    """
+class Parts:
+    """A bill's parts and what was not billed, in paise and Wh. `overrun_*` is what was delivered beyond the money: never the rider's."""
 
     billed_wh: int
     energy_charge: int
@@ -80,7 +77,6 @@ class Settlement:
     sgst: int
     igst: int
     platform_fee: int
-    refund_due: int
     remainder: int
     overrun_wh: int
     overrun_paise: int
@@ -92,6 +88,16 @@ class Settlement:
     @property
     def total(self) -> int:
         return self.energy_charge + self.gst + self.platform_fee
+
+
+@dataclass(frozen=True)
+class Settlement(Parts):
+    """Every paisa of a payment: energy_charge + cgst + sgst + igst + platform_fee + refund_due + remainder = amount_paid.
+
+    The overrun is outside that sum.
+    """
+
+    refund_due: int
 
 
 def settle(amount_paid: int, platform_fee: int, wh: int, snapshot: dict[str, Any]) -> Settlement:
@@ -121,30 +127,13 @@ def settle(amount_paid: int, platform_fee: int, wh: int, snapshot: dict[str, Any
 
 
 @dataclass(frozen=True)
-class Credit:
-    """What less energy takes off a settlement: each part of the bill, and what of it goes back. Never negative; all in paise but Wh.
+class Credit(Parts):
+    """What less energy takes off a settlement: each part of the bill, and what of it goes back. Never negative but for `remainder`.
 
     `remainder` is how the remainder changes: what cannot be refunded joins it, and together with it a rupee may be.
     """
 
-    billed_wh: int
-    energy_charge: int
-    cgst: int
-    sgst: int
-    igst: int
-    platform_fee: int
     given_back: int
-    remainder: int
-    overrun_wh: int
-    overrun_paise: int
-
-    @property
-    def gst(self) -> int:
-        return self.cgst + self.sgst + self.igst
-
-    @property
-    def total(self) -> int:
-        return self.energy_charge + self.gst + self.platform_fee
 
 
 def credit(before: Settlement, amount_paid: int, platform_fee: int, wh: int, snapshot: dict[str, Any]) -> Credit:
