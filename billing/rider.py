@@ -11,6 +11,7 @@ from django.conf import settings
 from django.db.models import Q, QuerySet
 
 from billing.models import QRPayment, Refund, Tariff
+from billing.rules.payment import NOT_CHARGED
 from billing.rules.tariff import price
 from csms import availability, doubts, reservations
 from csms.models import ChargingSession, Connector, SessionState
@@ -18,21 +19,6 @@ from csms.models import ChargingSession, Connector, SessionState
 # A bill stays on the charger's page until somebody else pays there, an hour at most. After that: /my-charges.
 SHOW_ENDED_FOR = timedelta(hours=1)
 OPEN = (QRPayment.State.RECEIVED, QRPayment.State.STARTING)
-
-# Why a payment came back although nobody charged with it (billing/rules/payment.py); what is not here gets the last words.
-REASONS = {
-    "not_started": "the charger did not start in time",
-    "out_of_service": "the charger is out of service just now",
-    "busy": "somebody else was charging here",
-    "reserved": "it was reserved for somebody else",
-    "unreachable": "the charger could not be reached",
-    "qr_closed": "this QR code is no longer in use",
-    "stale": "we heard of the payment too late to start with it",
-    "too_little": "the amount was too small to charge with",
-    "no_tariff": "no price was set for this charger",
-    "zero_energy": "no energy was delivered",
-    "under_a_rupee": "less than one rupee can neither charge nor be sent back",
-}
 
 
 @dataclass
@@ -136,7 +122,7 @@ def with_gst(tariff: Tariff) -> str:
 
 
 def reason_words(reason: str) -> str:
-    return REASONS.get(reason, "charging was not possible")
+    return NOT_CHARGED.get(reason, "charging was not possible")
 
 
 def part_pct(part: int, whole: int) -> int:

@@ -14,13 +14,9 @@ from billing import qr, refunds
 from billing.admin.base import Lines, MoneyAdmin, among, as_json, each, money
 from billing.models import Bill, Posting, QRCode, QRPayment, Refund, Wallet
 from billing.rules.payer import mask_vpa
+from billing.rules.payment import REFUND_REASONS
 from billing.templatetags.money import rupees
 from csms.templatetags.console import kwh
-
-REASONS = (
-    *("surplus", "zero_energy", "not_started", "busy", "unreachable", "stale", "qr_closed", "no_tariff", "too_little"),
-    *("under_a_rupee", "by_hand", "late_stop"),
-)
 
 
 class NeedsAPerson(admin.SimpleListFilter):
@@ -58,7 +54,7 @@ class QRPaymentAdmin(MoneyAdmin):
     list_filter = [
         "state",
         NeedsAPerson,
-        among("refund_reason", "refund reason", REASONS),
+        among("refund_reason", "refund reason", REFUND_REASONS),
         "fee_source",
         ("company", ScopedRelatedFilter),
         "paid_at",
@@ -123,7 +119,12 @@ class RefundAdmin(MoneyAdmin):
         *("id", "payment", "amount", "reason", "state", "speed_requested", "speed_processed", "attempts", "asked_at", "processed_at"),
         "last_error",
     ]
-    list_filter = ["state", among("reason", "reason", REASONS), among("speed_processed", "speed", ("instant", "normal")), "created_at"]
+    list_filter = [
+        "state",
+        among("reason", "reason", REFUND_REASONS),
+        among("speed_processed", "speed", ("instant", "normal")),
+        "created_at",
+    ]
     list_select_related = ["payment"]
     date_hierarchy = "created_at"
     search_fields = ["=razorpay_id", "=payment__razorpay_payment_id", "=key", "=bank_reference"]

@@ -9,6 +9,23 @@ from billing.rules.tariff import affordable_wh, price
 # Razorpay refunds one rupee at least; what is less goes to a named account.
 SMALLEST_REFUND_PAISE = 100
 
+# Why a payment came back although nobody charged with it, as its payer is told.
+NOT_CHARGED = {
+    "not_started": "the charger did not start in time",
+    "out_of_service": "the charger is out of service just now",
+    "busy": "somebody else was charging here",
+    "reserved": "it was reserved for somebody else",
+    "unreachable": "the charger could not be reached",
+    "qr_closed": "this QR code is no longer in use",
+    "stale": "we heard of the payment too late to start with it",
+    "too_little": "the amount was too small to charge with",
+    "no_tariff": "no price was set for this charger",
+    "zero_energy": "no energy was delivered",
+    "under_a_rupee": "less than one rupee can neither charge nor be sent back",
+}
+# Every reason of a refund: also what was not used up, what a person sent back, and what a corrected bill gives back.
+REFUND_REASONS = (*NOT_CHARGED, "surplus", "by_hand", "late_stop")
+
 
 class Deed(StrEnum):
     START = "start"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from billing.rules.payer import mask_vpa, real_phone, real_vpa
-from billing.rules.payment import Deed, Facts, Verdict, decide, settle
+from billing.rules.payment import NOT_CHARGED, REFUND_REASONS, Deed, Facts, Verdict, decide, settle
 from billing.rules.tariff import affordable_wh, platform_fee, price
 from tests.unit.test_tariff import STANDARD, snapshots
 
@@ -51,6 +51,29 @@ def test_what_cannot_start_goes_back(change, reason):
 )
 def test_what_a_machine_should_not_touch_waits_for_a_person(change, reason):
     assert decide(replace(GOOD, **change, busy=True), **LIMITS) == Verdict(Deed.REVIEW, reason)
+
+
+@given(
+    facts=st.builds(
+        Facts,
+        amount_paise=st.integers(1, 200),
+        amount_refunded=st.sampled_from([0, 1]),
+        qr_active=st.booleans(),
+        age_s=st.floats(0, 400),
+        waited_s=st.floats(0, 400),
+        busy=st.booleans(),
+        reachable=st.booleans(),
+        limit_wh=st.sampled_from([None, 0, 27_000]),
+        reserved=st.booleans(),
+        in_service=st.booleans(),
+    )
+)
+def test_whatever_is_decided_has_words_for_the_payer_and_a_place_in_the_filters(facts):
+    verdict = decide(facts, **LIMITS)
+    if verdict.deed is Deed.REFUND:
+        assert verdict.reason in NOT_CHARGED and verdict.reason in REFUND_REASONS
+    elif verdict.deed is Deed.REVIEW:
+        assert verdict.reason in (*REFUND_REASONS, "refunded_elsewhere")
 
 
 def test_five_minutes_to_the_second_are_not_stale():
