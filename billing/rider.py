@@ -73,11 +73,12 @@ def place(connector: Connector, now: datetime) -> Place:
     stories = tell([payment for payment in payments if payment != main and _recent(payment, now)])
     story = tell([main], running)[0] if main else None
     reserved_until = None if running is not None else reservations.kept_until(connector, now)
+    closed = not availability.in_service(connector)
     return Place(
         connector=connector,
         reserved_until=reserved_until,
-        closed=not availability.in_service(connector),
-        mode=_mode(connector, running, story, now, reserved=reserved_until is not None),
+        closed=closed,
+        mode=_mode(connector, running, story, now, kept=closed or reserved_until is not None),
         story=story,
         stranger=running if running is not None and (story is None or story.session != running) else None,
         others=[other for other in stories if other.phase == "returned"],
@@ -184,10 +185,11 @@ def _ended(session: ChargingSession) -> str:
     return "checked" if doubts.HELD in session.flags else "billing"
 
 
-def _mode(connector: Connector, running: ChargingSession | None, story: Story | None, now: datetime, *, reserved: bool) -> str:
+def _mode(connector: Connector, running: ChargingSession | None, story: Story | None, now: datetime, *, kept: bool) -> str:
+    """`kept`: reserved for somebody, or taken out of service."""
     if running is not None or (story is not None and story.live):
         return "busy"
-    if reserved or not availability.in_service(connector):
+    if kept:
         return "out"
     charge_point = connector.charge_point
     heard = charge_point.last_seen is not None and now - charge_point.last_seen <= timedelta(seconds=settings.HEARTBEAT_TIMEOUT_S)
