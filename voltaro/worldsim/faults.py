@@ -92,13 +92,14 @@ class Faults:
     """The faults of one world. `on` until the world grows calm.
 
     `only`: no others than these. `without`: single firings that do not happen, as (name, the how manieth time it could have struck).
-    `tape`: no firing but these.
+    `tape`: no firing but these. `chances`: these faults, each with the chance given instead of what is drawn.
     """
 
     dice: random.Random
     only: frozenset[str] | None = None
     without: frozenset[tuple[str, int]] = frozenset()
     tape: frozenset[tuple[str, int]] | None = None
+    chances: dict[str, float] | None = None
     on: bool = True
     strength: dict[str, float] = field(default_factory=dict)
     struck: list[tuple[str, int]] = field(default_factory=list)
@@ -109,6 +110,8 @@ class Faults:
             drawn, strength = self.dice.random() < DRAWN, self.dice.choice(STRENGTHS)
             if drawn and (self.only is None or name in self.only):
                 self.strength[name] = strength
+        if self.chances is not None:
+            self.strength = {name: chance / CATALOGUE[name][0] for name, chance in self.chances.items()}
 
     def strikes(self, name: str, dice: random.Random) -> bool:
         """Whether it strikes now. The dice are thrown in any case, so that a world without a fault differs by that fault alone."""

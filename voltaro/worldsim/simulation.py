@@ -68,7 +68,7 @@ class Verdict:
 
 
 class Simulation:
-    """Some chargers, their riders, Razorpay, our processes. `only`: these faults and no others."""
+    """Some chargers, their riders, Razorpay, our processes. `only`, `chances`: these faults and no others (faults.py)."""
 
     def __init__(
         self,
@@ -78,13 +78,14 @@ class Simulation:
         plan: Plan = Plan(),
         without: frozenset[tuple[str, int]] = frozenset(),
         tape: frozenset[tuple[str, int]] | None = None,
+        chances: dict[str, float] | None = None,
         until_s: float | None = None,
     ) -> None:
         self.plan = plan
         self.clockwork = Clockwork(seed)
         if until_s is not None:
             self.clockwork.end_s = until_s
-        self.faults = Faults(self.clockwork.dice("faults"), only, without, tape)
+        self.faults = Faults(self.clockwork.dice("faults"), only, without, tape, chances)
         self.dice = self.clockwork.dice("world")
         self.process = Process(self.clockwork, self.faults)
         self.gateways = [Gateway(name, self.clockwork, self.faults, self.process) for name in ("gate-1", "gate-2")]
