@@ -24,9 +24,9 @@ from voltaro.jobs import each, ring
 
 # What a reading writes; `_TRANSITION` adds what only a change of state or an end touches.
 PROGRESS = (
-    "state", "meter_start_wh", "meter_last_wh", "segment_start_wh", "segments_wh", "pending_wh", "energy_wh", "last_power_w",
-    "peak_power_w", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at", "flags",
-    "disconnects_without_progress", "idle_since",
+    "state", "meter_start_wh", "meter_last_wh", "segment_start_wh", "segments_wh", "pending_wh", "pending_at", "energy_wh",
+    "last_power_w", "peak_power_w", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at",
+    "flags", "disconnects_without_progress", "idle_since",
 )  # fmt: skip
 _TRANSITION = (
     *PROGRESS, "suspended_at", "idle_status", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at",
@@ -36,7 +36,7 @@ _TRANSITION = (
 _ALIKE = (
     "suspended_at", "resumed_at", "resume_count", "stop_reason", "stop_reason_raw", "end_time", "ended_at", "reported_wh",
     "overrun_wh", "soc_pct", "sample_interval_s", "last_activity_at", "metered_at", "register_at", "stop_due_at",
-    "disconnects_without_progress", "idle_since", "idle_status",
+    "disconnects_without_progress", "idle_since", "idle_status", "pending_at",
 )  # fmt: skip
 _QUIET = {Verdict.PROGRESS, Verdict.LATE, Verdict.NOT_YET, Verdict.ALREADY_ENDED, Verdict.ALREADY_SUSPENDED}
 # Stops asked at the limit, when the charger does not obey: again after this long, this often; then now and then.
@@ -67,6 +67,7 @@ def snapshot(row: ChargingSession, max_power_w: int) -> Session:
         started_at=row.started_at,
         metered_at=row.metered_at,
         register_at=row.register_at,
+        pending_at=row.pending_at,
         suspended_at=row.suspended_at,
         idle_status=row.idle_status,
         idle_since=row.idle_since,

@@ -65,6 +65,7 @@ class ChargingSession(Audited):
     segment_start_wh = models.BigIntegerField(null=True, blank=True, help_text="Register at the start of the current meter segment.")
     segments_wh = models.BigIntegerField(default=0, help_text="Energy of the segments before the current one.")
     pending_wh = models.BigIntegerField(null=True, blank=True, help_text="A register that jumped once and waits for a second sample.")
+    pending_at = models.DateTimeField(null=True, blank=True, help_text="When that register was read, by the charger's clock.")
     energy_wh = models.BigIntegerField(default=0)
     reported_wh = models.BigIntegerField(null=True, blank=True)
     billable_wh = models.BigIntegerField(

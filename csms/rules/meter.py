@@ -22,6 +22,7 @@ class Verdict(StrEnum):
     WENT_BACK = "went_back"  # waits for a second sample
     JUMPED = "jumped"  # waits for a second sample
     NEW_SEGMENT = "new_segment"
+    CAME_BACK = "came_back"  # to where the register stood before it dropped out
     UNKNOWN = "unknown"
 
 
@@ -54,18 +55,23 @@ def plausible_wh(max_power_w: int, elapsed_s: float) -> int:
     return max_power_w * 11 * (int(max(elapsed_s, 0)) + 30) // 36_000 + 100
 
 
-def advance(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, Verdict]:
-    """One more reading. `cap_wh` is what can have been delivered since the last believed one (`plausible_wh`)."""
+def advance(meter: Meter, register_wh: int | None, cap_wh: int, *, again: bool = False) -> tuple[Meter, Verdict]:
+    """One more reading. `cap_wh` is what can have been delivered since the last believed one (`plausible_wh`).
+
+    `again`: it is the odd sample that waits for a second one, said once more; it does not agree with itself.
+    """
     if register_wh is None or register_wh < 0:
         return meter, Verdict.UNKNOWN
     if meter.last_wh is None:
         return replace(begin(register_wh), segments_wh=meter.segments_wh), Verdict.FIRST
+    if (continued := _continued(meter, register_wh, cap_wh)) is not None:
+        return continued, Verdict.CAME_BACK
     rise = register_wh - meter.last_wh
     if 0 <= rise <= cap_wh:
         return replace(meter, last_wh=register_wh, pending_wh=None), Verdict.ROSE if rise else Verdict.SAME
     if -WOBBLE_WH <= rise < 0:
         return meter, Verdict.WOBBLED
-    if meter.pending_wh is not None and 0 <= register_wh - meter.pending_wh <= cap_wh:
+    if not again and meter.pending_wh is not None and 0 <= register_wh - meter.pending_wh <= cap_wh:
         # Two samples agree: the register moved. What the jump itself says is not energy.
         return (
             Meter(
@@ -77,6 +83,19 @@ def advance(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, 
             Verdict.NEW_SEGMENT,
         )
     return replace(meter, pending_wh=register_wh), Verdict.WENT_BACK if rise < 0 else Verdict.JUMPED
+
+
+def _continued(meter: Meter, register_wh: int, cap_wh: int) -> Meter | None:
+    """The meter, if its register dropped out for several samples and is back: nothing rose in between, and it goes on from before.
+
+    Only where the register had fallen. Then this counts less than a reset would, whose first step would be all that stood there before.
+    """
+    if meter.last_wh is None or meter.segment_start_wh is None or meter.start_wh is None:
+        return None
+    before_wh = meter.start_wh + meter.segments_wh
+    if meter.last_wh - meter.segment_start_wh > WOBBLE_WH or meter.last_wh >= before_wh or not 0 <= register_wh - before_wh <= cap_wh:
+        return None
+    return Meter(start_wh=meter.start_wh, last_wh=register_wh, segment_start_wh=meter.start_wh)
 
 
 def finish(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, Verdict]:

@@ -62,6 +62,8 @@ class Session:
     started_at: datetime | None = None
     metered_at: datetime | None = None
     register_at: datetime | None = None
+    # The moment of the odd sample that waits for a second one, by the charger's clock.
+    pending_at: datetime | None = None
     suspended_at: datetime | None = None
     # The status that suspended it ("" when a lost line did), and since when a socket has shown Available without a sign of flow.
     idle_status: str = ""
@@ -171,10 +173,13 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     gap_s = (now - session.last_activity_at).total_seconds()
     elapsed_s = _elapsed_s(session, event.at, now)
     register_wh, counts = _register(session, event)
-    meter, said = meters.advance(session.meter, register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
+    again = event.at is not None and event.at == session.pending_at
+    meter, said = meters.advance(session.meter, register_wh, meters.plausible_wh(session.max_power_w, elapsed_s), again=again)
+    odd = said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED)
     progressed = meter.energy_wh > session.meter.energy_wh
-    flags = counts | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
-    believed = said not in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED, meters.Verdict.UNKNOWN)
+    flags = counts | ({"suspect"} if odd else set())
+    believed = not odd and said is not meters.Verdict.UNKNOWN
+    pending_at = None if meter.pending_wh is None else event.at if odd else session.pending_at
     # Chargers read an idle connector by the clock: that is no sign of a transaction they may long have forgotten.
     idle = not event.named and not progressed and not event.power_w
     if idle and session.state == State.SUSPENDED:
@@ -182,11 +187,12 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     resumed = session.state == State.SUSPENDED
     if resumed and session.idle_status and not progressed:
         # Its connector says that it is not charging: only energy says otherwise.
-        return replace(session, meter=meter, flags=frozenset(flags)), Verdict.NOT_YET
+        return replace(session, meter=meter, pending_at=pending_at, flags=frozenset(flags)), Verdict.NOT_YET
     after = replace(
         session,
         state=State.RUNNING,
         meter=meter,
+        pending_at=pending_at,
         last_activity_at=session.last_activity_at if idle else now,
         metered_at=(event.at if believed else None) or session.metered_at,
         register_at=now if believed else session.register_at,

@@ -65,6 +65,26 @@ def test_a_reset_keeps_what_was_counted_before_it(start, before, after):
     assert ended.energy_wh == sum(before) + reset[-1] - reset[0]
 
 
+@given(
+    st.integers(1, 10**6),
+    steps_wh,
+    st.lists(st.tuples(st.integers(0, 29), st.integers(1, 4)), max_size=3),
+    st.lists(st.booleans(), max_size=40),
+)
+def test_a_register_that_drops_out_for_any_number_of_samples_makes_no_energy(start, steps, gaps, doubled):
+    honest = ramp(start, steps)
+    seen = list(honest)
+    for where, samples_missing in gaps:
+        seen[min(where, len(seen)) : min(where, len(seen))] = [0] * samples_missing
+    now = begin(start)
+    for place, register in enumerate(seen):
+        now, verdict = advance(now, register, CAP_WH)
+        odd = verdict in (Verdict.WENT_BACK, Verdict.JUMPED)
+        if place < len(doubled) and doubled[place]:
+            now, _ = advance(now, register, CAP_WH, again=odd)
+    assert finish(now, honest[-1], CAP_WH)[0].energy_wh <= sum(steps)
+
+
 @given(samples)
 def test_reading_the_same_value_again_is_nothing(seen):
     now = begin(1_000)
@@ -118,6 +138,19 @@ def test_Q99_a_reset_in_the_middle_is_a_new_segment():
 
 def test_Q100_a_register_that_drops_out_for_one_sample_is_no_reset():
     assert read(begin(40_000), 40_800, 0, 41_500).energy_wh == 1_500
+
+
+def test_Q100_a_register_that_drops_out_for_several_samples_goes_on_from_before():
+    now = read(begin(488), 488, 0, 0, 0)
+    now, verdict = advance(now, 723, CAP_WH)
+    assert (verdict, now.energy_wh) == (Verdict.CAME_BACK, 235)
+    assert read(now, 843).energy_wh == 355
+
+
+def test_an_odd_sample_said_twice_does_not_confirm_itself():
+    once, verdict = advance(begin(488), 0, CAP_WH)
+    twice, same = advance(once, 0, CAP_WH, again=True)
+    assert (verdict, same, twice) == (Verdict.WENT_BACK, Verdict.WENT_BACK, once)
 
 
 def test_Q101_rising_after_the_end_is_the_sessions_matter_not_the_meters():

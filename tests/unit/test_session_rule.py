@@ -70,6 +70,15 @@ def test_every_event_in_every_state_gets_a_verdict(state, event, seconds):
         assert now == before and verdict in (Verdict.LATE, Verdict.ALREADY_ENDED)
 
 
+def test_a_false_sample_that_a_charger_sends_twice_is_one_sample():
+    """It says the same moment again under a new message id: two samples that agree are two moments."""
+    false = Measured(at=after(60), register_wh=0, power_w=7_200)
+    session, _ = play(a_session(meter=begin(488)), (60, false), (60.3, false), (120, Measured(at=after(120), register_wh=723)))
+    assert (session.meter.energy_wh, session.pending_at) == (235, None)
+    session, _ = play(a_session(), (60, false), (60.3, false), (120, replace(false, at=after(120))))
+    assert session.meter.segment_start_wh == 0, "another moment confirms it"
+
+
 moments = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 maybe_moments = st.one_of(st.none(), moments)
 powers = st.one_of(st.none(), st.integers(0, 10_000_000))

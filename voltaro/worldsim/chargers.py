@@ -33,7 +33,7 @@ STRANGE = (
 FACTS = {"StartTransaction", "StopTransaction", "MeterValues"}
 MINUTE_S = 60.0
 MUTE_S = 3.2 * 3600  # longer than SESSION_SILENCE_S
-METER_FAULTS = ("meter_reset", "meter_back", "meter_jump", "meter_frozen")
+METER_FAULTS = ("meter_reset", "meter_back", "meter_jump", "meter_frozen", "meter_unread")
 
 
 class Line:
@@ -66,6 +66,7 @@ class Line:
         self.skew_s = 0.0
         self.meter_wrong: set[int] = set()  # transactions (by id()) whose registers lied
         self.frozen: set[int] = set()
+        self.unread: dict[int, float] = {}  # by outlet: where its register truly stands while it shows 0
         self.taken_wh: dict[int, tuple[Transaction, float]] = {}  # by id(): the transaction, and what the car took
         self.facts: dict[str, str] = {}  # message ids of facts that were sent, by action
         self.acknowledged: list[tuple[str, str]] = []
@@ -87,6 +88,11 @@ class Line:
             self.taken_wh[id(tx)] = (tx, taken)
             if id(tx) in self.frozen:
                 outlet.register_wh = before
+            elif outlet.number in self.unread:
+                self.unread[outlet.number] += outlet.register_wh - before
+                outlet.register_wh = before
+        else:
+            self._read_again(outlet)
 
     # -- the line's life -------------------------------------------------------------------------------------------
     def connect(self) -> None:
@@ -292,6 +298,13 @@ class Line:
                     outlet.register_wh += 10_000_000
                 case "meter_frozen":
                     self.frozen.add(id(tx))
+                case "meter_unread" if outlet.number not in self.unread:
+                    self.unread[outlet.number], outlet.register_wh = outlet.register_wh, 0.0
+                    self.clockwork.after(self.dice.uniform(30, 200), partial(self._read_again, outlet))
+
+    def _read_again(self, outlet: Outlet) -> None:
+        if outlet.number in self.unread:
+            outlet.register_wh = self.unread.pop(outlet.number)
 
     def _speak_of_others(self) -> None:
         """A stop and a reading of another charger's transaction: its reason is no other stop's in this world."""

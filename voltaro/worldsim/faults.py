@@ -67,6 +67,7 @@ CATALOGUE: dict[str, tuple[float, str]] = {
     "meter_reset": (0.01, "the register begins again at 0 (asked every minute and running session)"),
     "meter_back": (0.015, "the register goes back by some kWh"),
     "meter_jump": (0.008, "the register jumps by 10 MWh, and stays there"),
+    "meter_unread": (0.015, "the register shows 0 for some samples, as if its meter were unplugged, and then the truth again"),
     "meter_frozen": (0.01, "the register stands still though current flows"),
     "clock_wrong": (0.02, "a charger's clock is set to an hour before or after (asked every minute and charger)"),
     "foreign_stop": (0.02, "a charger speaks of another charger's transaction (asked every minute and charger)"),
