@@ -224,7 +224,7 @@ CALLS: dict[str, Call] = {
         "Those that fit all that is named.",
         effective=("Accepted", "Unknown"),
         promised=(),
-        answered="csms.charging_profiles.cleared",
+        answered="csms.charging_profiles.cleared csms.time_bounds.cleared",
         page="csms:charging",
     ),
     "GetCompositeSchedule": Call(

@@ -12,7 +12,7 @@ from functools import partial
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Exists, OuterRef, QuerySet
 
 from accounts import audit
 from csms import charging_profiles, quirks
@@ -84,6 +84,23 @@ def answered(command: Command, now: datetime) -> None:
         until = (command.sent_at or now) + timedelta(seconds=row.schedule["steps"][1][0] - BEGAN_S)
         # After the commit: the session's lock is never taken while a command's is held.
         transaction.on_commit(partial(_bounded, row.session_id, until))
+
+
+def cleared(command: Command, now: datetime) -> None:
+    """ClearChargingProfile.conf: what held a session back may be gone. (Told after csms/charging_profiles.py: cleared.)"""
+    if command.state == CommandState.EFFECTIVE:
+        transaction.on_commit(partial(_unbounded, command.charge_point_id))
+
+
+@transaction.atomic
+def _unbounded(charge_point_pk: int) -> None:
+    """Of this charger's live sessions those that no profile of ours ends any more: exposure counts their whole silence from now on.
+
+    They are not renewed either: somebody took the bound away.
+    """
+    bounds = ChargingProfile.objects.filter(session=OuterRef("pk"), requested_by=BY, state=ChargingProfile.State.ACTIVE)
+    live = ChargingSession.objects.filter(charge_point_id=charge_point_pk, bounded_until__isnull=False).exclude(state=SessionState.STOPPED)
+    live.filter(~Exists(bounds)).update(bounded_until=None)
 
 
 @transaction.atomic

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from csms import charging_profiles, dispatch, permits, sessions, stations, time_bounds
+from csms import charging_profiles, commands, dispatch, exposure, permits, sessions, stations, time_bounds
 from csms.models import ChargePoint, ChargingProfile, ChargingSession
 from csms.rules.habits import Habits as OurHabits
 from csms.rules.profile import Step
@@ -136,6 +136,28 @@ def test_whoever_is_heard_is_never_stopped_by_it(profiled):
     assert session().bounded_until > first
     assert ChargingProfile.objects.filter(state="active").count() == 1 < ChargingProfile.objects.count() < 6
     assert session().energy_wh > 7_000
+
+
+def test_once_a_person_has_cleared_it_nothing_ends_it_and_that_is_shown(profiled):
+    bound = ChargingProfile.objects.get(requested_by=time_bounds.BY, state="active")
+    before = session()
+    clear(profiled, {"id": bound.profile_id + 1})
+    assert session().bounded_until == before.bounded_until, "another profile: ours stands"
+    clear(profiled, {"id": bound.profile_id})
+    assert session().bounded_until is None
+    profiled.cut()
+    profiled.wait(800)
+    outlet = profiled.charger.outlets[0]
+    assert outlet.power_w > 0, "nobody stops it"
+    [row] = exposure.look(clock.now()).rows
+    assert row.facts.flows_s is None and row.delivered_wh > 10_000 and row.exposed_wh > 0
+
+
+def clear(wire: Wire, payload: dict) -> None:
+    command = commands.ask(ChargePoint.objects.get(cp_id="VLT-0001"), "ClearChargingProfile", payload, by="om", trigger="console")
+    wire.wait(5)
+    command.refresh_from_db()
+    assert command.state == "effective"
 
 
 def own_profile(row: ChargingSession) -> None:
