@@ -8,7 +8,8 @@ from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 
-from accounts.roles import CONSOLE, OPERATES, Role, roles_of, sees_everything
+from accounts.models import Company
+from accounts.roles import CONSOLE, OPERATES, Role, roles_of, root_roles, sees_everything
 
 
 def may_enter_console(user: Any) -> bool:
@@ -21,11 +22,23 @@ def may_operate(user: Any) -> bool:
     return bool(user.is_authenticated and user.is_active and (sees_everything(user) or roles_of(user) & OPERATES))
 
 
-def runs_network(user: Any) -> bool:
-    """May change what all companies share: quirk profiles, firmware images, roots. Operators of a network, not of a company below one."""
-    if not user.is_authenticated or not user.is_active:
-        return False
-    return sees_everything(user) or bool(user.memberships.filter(role__in=OPERATES, company__parent__isnull=True).exists())
+def may_change_shared(user: Any) -> bool:
+    """May change what all companies share: quirk profiles, firmware images, roots. Operators of any network, not of a company below one."""
+    return sees_everything(user) or any(role in OPERATES for _, role in root_roles(user))
+
+
+def sees_unowned(user: Any) -> bool:
+    """May see what belongs to no company in particular: books, webhooks, differences, prices that hold everywhere.
+
+    Console people of the one network here; where several share an installation it is nobody's but an admin's.
+    """
+    return sees_everything(user) or (any(role in CONSOLE for _, role in root_roles(user)) and _one_network(user))
+
+
+def _one_network(user: Any) -> bool:
+    if not hasattr(user, "_one_network"):
+        user._one_network = Company.objects.filter(parent=None)[:2].count() == 1
+    return bool(user._one_network)
 
 
 def home_of(user: Any) -> str:
@@ -45,9 +58,9 @@ def operators_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpRespo
     return _behind(may_operate, view)
 
 
-def networks_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
-    """A deed that all companies feel: 403 for those who run no network."""
-    return _behind(runs_network, view)
+def shared_only(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """A deed that all companies feel: 403 for those who may not change what is shared."""
+    return _behind(may_change_shared, view)
 
 
 def _behind(allowed: Callable[[Any], bool], view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:

@@ -39,6 +39,14 @@ def roles_of(user: Any) -> set[str]:
     return user._roles
 
 
+def root_roles(user: Any) -> set[tuple[int, str]]:
+    """(company, role) of the memberships in companies above which there is none: the networks. Read once per user object."""
+    if not hasattr(user, "_root_roles"):
+        usable = user.is_authenticated and user.is_active
+        user._root_roles = set(user.memberships.filter(company__parent=None).values_list("company_id", "role")) if usable else set()
+    return user._root_roles
+
+
 def companies_of(user: Any) -> list[int]:
     """Ids of the companies this user belongs to, and of the companies directly below them; read once per user object."""
     if not hasattr(user, "_companies"):

@@ -7,7 +7,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from accounts import audit
-from accounts.doors import runs_network
+from accounts.doors import may_change_shared
 from accounts.roles import CONSOLE, OPERATES, roles_of, sees_everything
 
 
@@ -67,10 +67,10 @@ class SharedAdmin(ScopedAdmin):
     """What is everybody's: read by all of the console, changed by those who run a network."""
 
     def has_add_permission(self, request: HttpRequest, *args: Any) -> bool:
-        return runs_network(request.user)
+        return may_change_shared(request.user)
 
     def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return runs_network(request.user)
+        return may_change_shared(request.user)
 
 
 class ReadOnlyAdmin(ScopedAdmin):

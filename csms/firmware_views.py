@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from accounts.doors import console_page, may_operate, networks_only, operators_only, runs_network
+from accounts.doors import console_page, may_change_shared, may_operate, operators_only, shared_only
 from accounts.models import AuditEntry
 from csms import calls, files, firmware, images
 from csms.models import ChargePoint, FirmwareImage, FirmwareUpdate
@@ -116,11 +116,11 @@ class ChargerForm(UpdateForm):
 @console_page
 def firmware_home(request: HttpRequest) -> HttpResponse:
     """Images and the newest updates; a form for one more image."""
-    return _home(request, ImageForm() if runs_network(request.user) else None)
+    return _home(request, ImageForm() if may_change_shared(request.user) else None)
 
 
 @require_POST
-@networks_only
+@shared_only
 def add_image(request: HttpRequest, name: str) -> HttpResponse:
     """Keep an image. The address is this person's, for a while: only to such is a large body let in (voltaro/bodies.py)."""
     named = files.read_name(files.CONSOLE, name)
@@ -217,12 +217,12 @@ def _image(request: HttpRequest, image: FirmwareImage, form: UpdateForm | None, 
         most=AT_ONCE,
         updates=_updates(FirmwareUpdate.objects.visible_to(request.user).filter(image=image)),
         added_by=image.created_by,
-        may_remove=runs_network(request.user),
+        may_remove=may_change_shared(request.user),
     )
 
 
 @require_POST
-@networks_only
+@shared_only
 def remove_image(request: HttpRequest, pk: int) -> HttpResponse:
     """Forget an image that was never sent."""
     image = get_object_or_404(FirmwareImage, pk=pk)

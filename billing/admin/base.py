@@ -10,9 +10,8 @@ from django.http import HttpRequest
 from django.utils.html import format_html
 from unfold.admin import TabularInline
 
-from accounts.doors import may_operate
-from accounts.models import Company
-from accounts.roles import CONSOLE, OPERATES, Role, roles_of, sees_everything
+from accounts.doors import may_operate, sees_unowned
+from accounts.roles import OPERATES, Role, roles_of, sees_everything
 from accounts.scoped_admin import ReadOnlyAdmin
 from billing import razorpay
 from billing.templatetags.money import rupees
@@ -44,22 +43,6 @@ def _masked(value: Any) -> Any:
     return value
 
 
-def runs_the_network(user: Any) -> bool:
-    """Admins, and console people of the one company that runs everything here.
-
-    What belongs to no company in particular (books, webhooks, differences) is theirs to see. Where several networks share an
-    installation it is nobody's but an admin's.
-    """
-    if not hasattr(user, "_runs_the_network"):  # asked for every table of every page
-        user._runs_the_network = sees_everything(user) or (bool(roles_of(user) & CONSOLE) and _at_the_root(user))
-    return bool(user._runs_the_network)
-
-
-def _at_the_root(user: Any) -> bool:
-    roots = list(Company.objects.filter(parent=None).values_list("pk", flat=True)[:2])
-    return len(roots) == 1 and user.memberships.filter(company=roots[0], role__in=CONSOLE).exists()
-
-
 def among(field: str, name: str, values: Iterable[str]) -> type[admin.SimpleListFilter]:
     """A filter of known values: Django's own would look through the whole table for them."""
 
@@ -80,10 +63,10 @@ class NetworkAdmin(ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet:
         everything = self.model._default_manager.get_queryset()
-        return everything.order_by(*self.get_ordering(request)) if runs_the_network(request.user) else everything.none()
+        return everything.order_by(*self.get_ordering(request)) if sees_unowned(request.user) else everything.none()
 
     def has_view_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return runs_the_network(request.user)
+        return sees_unowned(request.user)
 
 
 def may_move_money(request: HttpRequest) -> bool:

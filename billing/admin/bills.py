@@ -8,11 +8,12 @@ from django.core.exceptions import ValidationError
 from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from accounts.doors import sees_unowned
 from accounts.filters import ScopedRelatedFilter
 from accounts.models import Company
 from accounts.roles import sees_everything
 from accounts.scoped_admin import ReadOnlyAdmin, ScopedAdmin
-from billing.admin.base import Lines, as_json, money, runs_the_network
+from billing.admin.base import Lines, as_json, money
 from billing.models import Bill, BillCorrection, BillLine, Invoice, Tariff
 from billing.rules.tariff import price
 from billing.templatetags.money import rupees
@@ -113,7 +114,7 @@ class TariffForm(forms.ModelForm):
         places = [name for name in ("company", "station", "charge_point") if given.get(name)]
         if len(places) > 1:
             raise ValidationError("A price holds at one place: a company, a station or a charger.")
-        if not places and not runs_the_network(self.user):
+        if not places and not sees_unowned(self.user):
             raise ValidationError("A price that holds everywhere is for those who run the network. Choose a place.")
         return given
 
