@@ -5,7 +5,7 @@ from typing import Any
 
 from accounts import failures
 from csms.models import ChargePoint, ChargingSession
-from csms.rules.session import Session
+from csms.rules.session import HELD, Session
 
 # How a session's end is called among the failures; other ends are none.
 ENDS = {
@@ -17,7 +17,6 @@ ENDS = {
     "SUPERSEDED": "superseded",
     "CHARGER_HAS_NONE": "charger_has_none",
 }
-HELD = "held"
 # What flows where no session is, is put on record so often (per charger), as is the same trouble with one session.
 FLOW_EVERY_S, SAME_EVERY_S = 6 * 3600, 3600
 
