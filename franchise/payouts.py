@@ -40,7 +40,7 @@ PAGES_TO_LOOK_AT = 20
 def due(now: datetime) -> QuerySet:
     """What `work_due` would take up: transfer events, shares to gather, payouts to ask or to ask about."""
     heard = transfers.to_hear(now).order_by().annotate(what=Value("transfer event")).values_list("what", "pk")
-    shares = to_collect(now).order_by().annotate(what=Value("share to pay")).values_list("what", "pk")
+    shares = _owed(now).annotate(what=Value("franchisee to pay")).values_list("what", "franchisee")
     return heard.union(shares, to_ask(now).order_by().annotate(what=Value("payout")).values_list("what", "pk"))
 
 
@@ -55,11 +55,15 @@ def to_collect(now: datetime) -> QuerySet[CommissionLedgerEntry]:
     return CommissionLedgerEntry.objects.filter(status=Status.PENDING, payout__isnull=True, due_at__lte=now)
 
 
-def collect_due(now: datetime, limit: int) -> int:
-    """One payout per franchisee who is owed a rupee or more, what is to be deducted taken off; returns how many were made."""
+def _owed(now: datetime) -> QuerySet:
+    """The franchisees who are owed a rupee or more; less than that waits for more of it."""
     owed = to_collect(now).order_by().values("franchisee").annotate(paise=Sum("payable"), back=corrections.owed_back("franchisee"))
-    owed = owed.filter(paise__gte=F("back") + SMALLEST_TRANSFER_PAISE)
-    return jobs.each([row["franchisee"] for row in owed[:limit]], lambda pk: collect(pk, now) is not None, "franchisee")
+    return owed.filter(paise__gte=F("back") + SMALLEST_TRANSFER_PAISE)
+
+
+def collect_due(now: datetime, limit: int) -> int:
+    """One payout per franchisee who is owed enough, what is to be deducted taken off; returns how many were made."""
+    return jobs.each([row["franchisee"] for row in _owed(now)[:limit]], lambda pk: collect(pk, now) is not None, "franchisee")
 
 
 @transaction.atomic
