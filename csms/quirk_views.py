@@ -1,5 +1,7 @@
 """One charger's habits in the console: what counts for it, who says so, and what an operator says otherwise."""
 
+import json
+from hashlib import sha256
 from typing import Any
 
 from django import forms
@@ -19,6 +21,8 @@ from csms.rules import clock as clock_rule
 from csms.rules import habits
 from voltaro import clock
 
+CHANGED = "Somebody else has changed these habits since you opened this page. Nothing was saved: open it anew and say it again."
+
 
 class OwnForm(forms.Form):
     """A profile chosen by hand, and settings of this charger's own."""
@@ -31,8 +35,11 @@ class OwnForm(forms.Form):
         help_text="One chosen here stands instead of those.",
     )
 
+    read = forms.CharField(widget=forms.HiddenInput, required=False)
+
     def __init__(self, data: Any, *, row: ChargePoint) -> None:
-        super().__init__(data, initial={"quirk_profile": row.quirk_profile_id, **quirk_form.initial(row.quirk_settings)})
+        known = {"quirk_profile": row.quirk_profile_id, "read": _digest(row)}
+        super().__init__(data, initial={**known, **quirk_form.initial(row.quirk_settings)})
         self.fields |= quirk_form.form_fields()
 
     def clean(self) -> dict[str, Any]:
@@ -54,8 +61,7 @@ def charger_habits(request: HttpRequest, pk: int) -> HttpResponse:
     if request.method == "POST":
         if not may_operate(request.user):
             raise PermissionDenied("This is for the network's operators.")
-        if form.is_valid():
-            _save(row, form)
+        if form.is_valid() and _save(row, form):
             messages.success(request, "Saved. It goes by these within ten seconds; its configuration is asked for now.")
             return redirect("csms:habits", row.pk)
     told, configuration = quirks.sources(row)
@@ -79,17 +85,27 @@ def charger_habits(request: HttpRequest, pk: int) -> HttpResponse:
     return render(request, "csms/habits.html", {**admin.site.each_context(request), **context}, status=400 if form.is_bound else 200)
 
 
+def _digest(row: ChargePoint) -> str:
+    """What was there when the form was read. (`updated_at` moves with what the charger says of itself.)"""
+    return sha256(json.dumps([row.quirk_profile_id, row.quirk_settings], sort_keys=True).encode()).hexdigest()[:16]
+
+
 @transaction.atomic
-def _save(row: ChargePoint, form: OwnForm) -> None:
+def _save(row: ChargePoint, form: OwnForm) -> bool:
+    """False when somebody else has saved meanwhile: nothing is written then, and the form says so."""
     locked = ChargePoint.objects.select_for_update(no_key=True).get(pk=row.pk)
-    before = {"profile": locked.quirk_profile_id, "settings": locked.quirk_settings}
+    before, read = {"profile": locked.quirk_profile_id, "settings": locked.quirk_settings}, _digest(locked)
     locked.quirk_profile, locked.quirk_settings = form.cleaned_data["quirk_profile"], form.settings
-    locked.save(update_fields=["quirk_profile", "quirk_settings"])
     after = {"profile": locked.quirk_profile_id, "settings": locked.quirk_settings}
     if after != before:
+        if form.cleaned_data["read"] != read:
+            form.add_error(None, CHANGED)
+            return False
+        locked.save(update_fields=["quirk_profile", "quirk_settings"])
         audit.record("charge_point.habits", locked, trigger="console", before=before, after=after)
         quirks.conceal([locked.pk], quirks.of(locked).secret_keys)
         wishes.take_up([locked.pk], quirks.wishes(locked), clock.now())
+    return True
 
 
 @require_POST

@@ -1,5 +1,6 @@
 """Stories for tests of pages: a charge that runs, one that was billed; a client of somebody; how many queries a page costs."""
 
+import re
 from datetime import timedelta
 from types import SimpleNamespace
 
@@ -101,3 +102,8 @@ def queries(client: Client, address: str) -> int:
     with CaptureQueriesContext(connection) as seen:
         assert client.get(address).status_code == 200
     return len(seen)
+
+
+def as_read(client, address: str) -> dict[str, str]:
+    """What a form that two people may edit at once carries of what it showed."""
+    return {"read": re.search(r'<input type="hidden" name="read" value="(\w+)"', client.get(address).content.decode())[1]}

@@ -14,7 +14,7 @@ from csms.rules import habits
 from tests import factories
 from tests.charger import Charger
 from tests.configured import Box
-from tests.stories import queries, signed_in
+from tests.stories import as_read, queries, signed_in
 from voltaro import clock
 
 pytestmark = pytest.mark.django_db
@@ -196,7 +196,12 @@ def test_a_charger_shows_what_counts_for_it_and_who_says_so(om, network):
 
 def test_its_own_settings_and_profile_are_saved_audited_and_taken_up(om, network):
     chosen = QuirkProfile.objects.create(name="Chosen", vendor="Zed", settings={"stack_level": 3})
-    posted = {"quirk_profile": chosen.pk, "settle_s": "3", "configuration": "HeartbeatInterval = 44"}
+    posted = {
+        **as_read(om, habits_page(network.kaveri_charger)),
+        "quirk_profile": chosen.pk,
+        "settle_s": "3",
+        "configuration": "HeartbeatInterval = 44",
+    }
     assert om.post(habits_page(network.kaveri_charger), posted).status_code == 302
     row = ChargePoint.objects.get(pk=network.kaveri_charger.pk)
     assert row.quirk_settings == {"settle_s": 3, "configuration": {"HeartbeatInterval": "44"}} and row.quirk_profile == chosen
@@ -205,8 +210,26 @@ def test_its_own_settings_and_profile_are_saved_audited_and_taken_up(om, network
     assert ConfigurationKey.objects.get(charge_point=row).wanted_by == "profile: its own settings"
     entry = AuditEntry.objects.get(action="charge_point.habits")
     assert entry.before == {"profile": None, "settings": {}} and entry.after["settings"]["settle_s"] == 3
-    om.post(habits_page(network.kaveri_charger), posted)
+    assert om.post(habits_page(network.kaveri_charger), posted).status_code == 302, "the same once more (a double click) is no other word"
     assert AuditEntry.objects.filter(action="charge_point.habits").count() == 1
+
+
+def test_of_two_who_edit_the_same_charger_the_second_is_told(om, network):
+    second = signed_in(factories.make_user("second", "operator", network.voltaro))
+    first_read, second_read = as_read(om, habits_page(network.kaveri_charger)), as_read(second, habits_page(network.kaveri_charger))
+    ChargePoint.objects.get(pk=network.kaveri_charger.pk).save()  # what the charger says of itself is no other habit
+    assert om.post(habits_page(network.kaveri_charger), {**first_read, "settle_s": "3"}).status_code == 302
+    answer = second.post(habits_page(network.kaveri_charger), {**second_read, "settle_s": "7"})
+    assert answer.status_code == 400 and "Somebody else has changed these habits" in answer.content.decode()
+    row = ChargePoint.objects.get(pk=network.kaveri_charger.pk)
+    assert row.quirk_settings == {"settle_s": 3}
+    assert AuditEntry.objects.filter(action="charge_point.habits").count() == 1
+    assert (
+        second.post(
+            habits_page(network.kaveri_charger), {**as_read(second, habits_page(network.kaveri_charger)), "settle_s": "7"}
+        ).status_code
+        == 302
+    )
 
 
 def test_a_mistake_in_its_settings_saves_nothing(om, network):

@@ -12,7 +12,7 @@ from accounts import tokens
 from csms import batches, commands, configuration, dispatch, heed, message_writer, quirks, wishes
 from csms.models import Command, CommandBatch, ConfigurationKey
 from tests.charger import Charger
-from tests.stories import signed_in
+from tests.stories import as_read, signed_in
 from voltaro import clock
 
 pytestmark = pytest.mark.django_db
@@ -151,7 +151,8 @@ def test_what_its_profile_lists_is_masked_within_seconds(charger, network):
     watch = heed.Heed()
     watch.look([charger.row.pk], clock.now())
     om = signed_in(network.om)
-    om.post(reverse("csms:habits", args=[charger.row.pk]), {"secret_keys": "Dealer*, Other", "quirk_profile": ""})
+    page = reverse("csms:habits", args=[charger.row.pk])
+    om.post(page, {**as_read(om, page), "secret_keys": "Dealer*, Other", "quirk_profile": ""})
     charger.row.refresh_from_db()
     assert quirks.of(charger.row).secret_keys == ("Dealer*", "Other") and SECRET not in everywhere()
     for own in watch.look([charger.row.pk], clock.now()).habits.values():
