@@ -13,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, Model, Q, QuerySet
+from django.db.models import CharField, Count, Exists, Model, OuterRef, Q, QuerySet
+from django.db.models.functions import Cast
 
 from accounts import audit
 from accounts.models import AuditEntry
@@ -21,6 +22,8 @@ from voltaro import clock
 
 log = logging.getLogger("voltaro.failures")
 PREFIX = "failure."
+# What a person writes about an entry that wants nothing more of anybody: an audit entry about that audit entry.
+PUT_AWAY = "kept.put_away"
 _WORD = re.compile(r"[A-Za-z0-9_.:+-]{1,64}")
 # How far back people and metrics look: no count reads more than this.
 WINDOW = timedelta(days=7)
@@ -99,6 +102,37 @@ def entries(now: datetime, rows: QuerySet[AuditEntry] | None = None) -> QuerySet
     """What was put on record within WINDOW (`rows`: of those this person may see): an index of its own finds them."""
     found = AuditEntry.objects.all() if rows is None else rows
     return found.filter(action__startswith=PREFIX, at__gte=now - WINDOW)
+
+
+# -- kept for a person ------------------------------------------------------------------------------------------------
+def kept(now: datetime, rows: QuerySet[AuditEntry], *, away: bool) -> QuerySet[AuditEntry]:
+    """What fits nowhere, of `rows`, within WINDOW: what still waits for a person, or what was put away. The newest first."""
+    done = Exists(_words().filter(target_id=Cast(OuterRef("pk"), CharField())))
+    return kept_at_all(entries(now, rows)).filter(done if away else ~done).order_by("-at")
+
+
+def kept_at_all(rows: QuerySet[AuditEntry]) -> QuerySet[AuditEntry]:
+    """Those of `rows` that are of the family, put away or not."""
+    return rows.filter(action__in=[PREFIX + name for name, mode in MODES.items() if mode.family == ORPHAN])
+
+
+def put_away(entry: AuditEntry, note: str) -> bool:
+    """A person has looked at it: it leaves the list, with a word. Nothing of it is changed. False when that was done before."""
+    with transaction.atomic():
+        AuditEntry.objects.select_for_update(no_key=True).get(pk=entry.pk)  # two people, one word
+        if _words().filter(target_id=str(entry.pk)).exists():
+            return False
+        audit.record(PUT_AWAY, entry, trigger="console", after={"note": note})
+        return True
+
+
+def words_about(found: list[AuditEntry]) -> dict[int, AuditEntry]:
+    """Who put these away, and with which word; one query."""
+    return {int(one.target_id): one for one in _words().filter(target_id__in=[str(entry.pk) for entry in found])}
+
+
+def _words() -> QuerySet[AuditEntry]:
+    return AuditEntry.objects.filter(target_type=AuditEntry._meta.label_lower, action=PUT_AWAY).order_by()
 
 
 @dataclass(frozen=True)

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib import admin
+from django import forms
+from django.contrib import admin, messages
 from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import TruncDate
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from accounts import failures
-from accounts.doors import console_page
+from accounts.doors import console_page, may_operate, operators_only
 from accounts.failures import MODES, PREFIX, Mode
 from accounts.models import AuditEntry
 from billing.models import QRPayment, Refund
@@ -141,10 +142,35 @@ def failure(request: HttpRequest, name: str) -> HttpResponse:
 @never_cache
 @console_page
 def kept(request: HttpRequest) -> HttpResponse:
-    """Orphans and phantoms: starts nobody was known for, energy without a session, stops without one, messages we could not take."""
-    names = [name for name, mode in MODES.items() if mode.family == failures.ORPHAN]
-    rows = [told(row) for row in _entries(request, names)]
-    return _page(request, "csms/kept.html", "Kept for a person", rows=rows, modes=[(name, MODES[name]) for name in names], shown=SHOWN)
+    """Orphans and phantoms: starts nobody was known for, energy without a session, stops without one, messages we could not take.
+
+    ?show=away: those that an operator has put away.
+    """
+    away = request.GET.get("show") == "away"
+    found = list(failures.kept(clock.now(), AuditEntry.objects.visible_to(request.user), away=away)[:SHOWN])
+    words = failures.words_about(found) if away else {}
+    rows = [{**told(row), "pk": row.pk, "word": words.get(row.pk)} for row in found]
+    context = {"rows": rows, "away": away, "shown": SHOWN, "may_put_away": may_operate(request.user) and not away}
+    return _page(request, "csms/kept.html", "Kept for a person", **context)
+
+
+class NoteForm(forms.Form):
+    note = forms.CharField(max_length=200)
+
+
+@require_POST
+@operators_only
+def put_away(request: HttpRequest, pk: int) -> HttpResponse:
+    """One of them wants nothing more of anybody: it leaves the list, with a note."""
+    entry = get_object_or_404(failures.kept_at_all(AuditEntry.objects.visible_to(request.user)), pk=pk)
+    form = NoteForm(request.POST)
+    if not form.is_valid():
+        messages.error(request, "Say in a word why it is done with, in 200 characters at most.")
+    elif failures.put_away(entry, form.cleaned_data["note"]):
+        messages.success(request, "Put away. It stands under Put away, and in the audit entries.")
+    else:
+        messages.info(request, "Somebody had put it away already.")
+    return redirect("kept")
 
 
 def _entries(request: HttpRequest, names: list[str]) -> list[AuditEntry]:

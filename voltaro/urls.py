@@ -27,6 +27,7 @@ urlpatterns = [
     path("console/held/<int:pk>/", doubt_pages.held_session, name="held-session"),
     path("console/failures/", failure_pages.overview, name="failures"),
     path("console/kept/", failure_pages.kept, name="kept"),
+    path("console/kept/<int:pk>/put-away/", failure_pages.put_away, name="put-away"),
     path("console/exposure/", failure_pages.unpaid, name="exposure"),
     path("console/failures/<slug:name>/", failure_pages.failure, name="failure"),
     path("console/runbooks/<slug:name>/", runbooks.page, name="runbook"),

@@ -9,10 +9,12 @@ from django.urls import reverse
 
 from accounts import failures
 from accounts.models import AuditEntry
+from accounts.roles import Role
 from billing import bills
 from csms import commands, outcomes, permits, sessions, stations
 from csms.models import Alert, ChargingSession, Command, IdTag
 from tests.charger import Charger, later
+from tests.factories import make_user
 from tests.stories import queries, signed_in
 from voltaro import clock
 from voltaro.metrics import exposition
@@ -324,18 +326,20 @@ def test_the_page_counts_and_leads_to_sessions_and_runbooks(network, charger, ru
 def test_it_costs_the_same_whatever_has_happened(network, running):
     client = signed_in(network.om)
     pages = [reverse(name) for name in ("failures", "kept", "exposure")] + [reverse("failure", args=["no_stop"])]
+    failures.note("phantom_flow", running)
+    failures.put_away(AuditEntry.objects.get(action="failure.phantom_flow"), "seen")
+    pages.append(reverse("kept") + "?show=away")
     before = [queries(client, page) for page in pages]
     for _ in range(60):
         failures.note("no_stop", running)
         failures.note("phantom_start", running)
+    for entry in AuditEntry.objects.filter(action="failure.phantom_start")[:30]:
+        failures.put_away(entry, "seen")
     assert [queries(client, page) for page in pages] == before
 
 
 def test_everybody_sees_their_own(network, running):
     failures.note("no_stop", running)
-    from accounts.roles import Role
-    from tests.factories import make_user
-
     other = make_user("gopal", Role.OPERATOR, network.ganga.company)
     assert "1 in seven days" not in signed_in(other).get(reverse("failures")).content.decode()
     assert signed_in(network.kaveri_user).get(reverse("failures")).status_code == 403
@@ -351,3 +355,37 @@ def test_what_is_kept_for_a_person(network, charger):
     text = client.get(reverse("kept")).content.decode()
     assert "orphan_stop" in text and "4.321 kWh" in text and "phantom_start" in text
     assert f"/console/sessions/{ChargingSession.objects.get().pk}/" in text
+
+
+def test_what_a_person_has_looked_at_is_put_away_with_a_note(network, charger):
+    charger.transaction_id = 99_999
+    charger.stop(4_321)
+    charger.start("STRANGER", meter=77)
+    orphan = AuditEntry.objects.get(action="failure.orphan_stop")
+    om, address = signed_in(network.om), reverse("put-away", args=[orphan.pk])
+    assert address in om.get(reverse("kept")).content.decode()
+    assert "Say in a word" in om.post(address, {"note": " "}, follow=True).content.decode()
+    page = om.post(address, {"note": "The box was swapped."}, follow=True).content.decode()
+    assert "orphan_stop" not in page and "phantom_start" in page
+    away = om.get(reverse("kept") + "?show=away").content.decode()
+    assert "orphan_stop" in away and "The box was swapped." in away and "phantom_start" not in away and address not in away
+    assert "Somebody had put it away already" in om.post(address, {"note": "Me too."}, follow=True).content.decode()
+    word = AuditEntry.objects.get(action="kept.put_away")
+    assert (word.user, word.after, word.company_id) == (network.om, {"note": "The box was swapped."}, charger.row.company_id)
+    assert noted()["orphan_stop"] == 1, "it is counted as before"
+
+
+def test_only_operators_put_away_and_only_what_is_theirs_and_kept(network, charger, running):
+    charger.transaction_id = 99_999
+    charger.stop(4_321)
+    failures.note("no_stop", running)
+    address = reverse("put-away", args=[AuditEntry.objects.get(action="failure.orphan_stop").pk])
+    support = signed_in(make_user("sam", Role.SUPPORT, network.voltaro))
+    assert address not in support.get(reverse("kept")).content.decode()
+    for client, status in ((support, 403), (signed_in(make_user("gopal", Role.OPERATOR, network.ganga.company)), 404)):
+        assert client.post(address, {"note": "mine"}).status_code == status
+    om = signed_in(network.om)
+    assert om.get(address).status_code == 405
+    other = AuditEntry.objects.get(action="failure.no_stop")
+    assert om.post(reverse("put-away", args=[other.pk]), {"note": "no"}).status_code == 404, "a failure that is not kept for a person"
+    assert not AuditEntry.objects.filter(action="kept.put_away").exists()

@@ -215,21 +215,16 @@ def test_its_own_settings_and_profile_are_saved_audited_and_taken_up(om, network
 
 
 def test_of_two_who_edit_the_same_charger_the_second_is_told(om, network):
-    second = signed_in(factories.make_user("second", "operator", network.voltaro))
-    first_read, second_read = as_read(om, habits_page(network.kaveri_charger)), as_read(second, habits_page(network.kaveri_charger))
+    page, second = habits_page(network.kaveri_charger), signed_in(factories.make_user("second", "operator", network.voltaro))
+    first_read, second_read = as_read(om, page), as_read(second, page)
     ChargePoint.objects.get(pk=network.kaveri_charger.pk).save()  # what the charger says of itself is no other habit
-    assert om.post(habits_page(network.kaveri_charger), {**first_read, "settle_s": "3"}).status_code == 302
-    answer = second.post(habits_page(network.kaveri_charger), {**second_read, "settle_s": "7"})
+    assert om.post(page, {**first_read, "settle_s": "3"}).status_code == 302
+    answer = second.post(page, {**second_read, "settle_s": "7"})
     assert answer.status_code == 400 and "Somebody else has changed these habits" in answer.content.decode()
     row = ChargePoint.objects.get(pk=network.kaveri_charger.pk)
     assert row.quirk_settings == {"settle_s": 3}
     assert AuditEntry.objects.filter(action="charge_point.habits").count() == 1
-    assert (
-        second.post(
-            habits_page(network.kaveri_charger), {**as_read(second, habits_page(network.kaveri_charger)), "settle_s": "7"}
-        ).status_code
-        == 302
-    )
+    assert second.post(page, {**as_read(second, page), "settle_s": "7"}).status_code == 302
 
 
 def test_a_mistake_in_its_settings_saves_nothing(om, network):
