@@ -15,7 +15,6 @@ def gaps(at: Callable[[str], None]) -> Iterator[None]:
     An open transaction is rolled back, as PostgreSQL does for a client that is gone; what was committed stays. Hooks that wait for
     a commit are the caller's to forget (`connection.run_on_commit.clear()`).
     """
-    commit = connection._commit
 
     def statement(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
         what = " ".join(str(sql).split())[:100]
@@ -25,14 +24,24 @@ def gaps(at: Callable[[str], None]) -> Iterator[None]:
             at(f"after {what}")
         return done
 
+    commit = commits(before=lambda: at("before the commit"), after=lambda: at("after the commit"))
+    with connection.execute_wrapper(statement), commit:
+        yield
+
+
+@contextmanager
+def commits(*, before: Callable[[], None], after: Callable[[], None]) -> Iterator[None]:
+    """Inside, each commit of this thread has these around it. When `before` raises, the transaction is rolled back."""
+    commit = connection._commit
+
     def committing() -> None:
         try:
-            at("before the commit")
+            before()
         except BaseException:
-            connection._rollback()
+            connection._rollback()  # what PostgreSQL does for a client that is gone
             raise
         commit()
-        at("after the commit")
+        after()
 
-    with connection.execute_wrapper(statement), mock.patch.object(connection, "_commit", committing):
+    with mock.patch.object(connection, "_commit", committing):
         yield

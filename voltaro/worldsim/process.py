@@ -24,6 +24,7 @@ from csms.models import Connector
 from voltaro import clock, jobs
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.faults import Faults
+from voltaro.worldsim.gaps import commits
 
 DEADLOCK = "DO $$ BEGIN RAISE EXCEPTION 'deadlock detected' USING ERRCODE = '40P01'; END $$"
 
@@ -95,7 +96,7 @@ class Process:
             random.seed(f"{self.clockwork.seed}/global")
             quirks.forget()
             stack.enter_context(connection.execute_wrapper(self._statement))
-            stack.enter_context(mock.patch.object(connection, "_commit", self._committing(connection._commit)))
+            stack.enter_context(commits(before=self._before_commit, after=self._after_commit))
             stack.enter_context(self._listening())
             yield
 
@@ -167,23 +168,22 @@ class Process:
             self.clockwork.reach("commit_unknown_on_bill")
         raise OperationalError("the connection was lost")
 
-    def _committing(self, commit: Callable[[], None]) -> Callable[[], None]:
-        def committing() -> None:
-            where, what = self._where[-1]
-            if not where:
-                return commit()
-            if self.database_away:
-                raise OperationalError("the database is away")
-            if self.faults.strikes("killed", self.dice):
-                connection._rollback()  # what PostgreSQL does for a client that is gone
-                raise Killed
-            commit()
-            if self.faults.strikes("commit_unknown", self.dice):
-                self._unknown(what)
-            if self.faults.strikes("killed", self.dice):
-                raise Killed
+    def _before_commit(self) -> None:
+        if not self._where[-1][0]:
+            return
+        if self.database_away:
+            raise OperationalError("the database is away")
+        if self.faults.strikes("killed", self.dice):
+            raise Killed
 
-        return committing
+    def _after_commit(self) -> None:
+        where, what = self._where[-1]
+        if not where:
+            return
+        if self.faults.strikes("commit_unknown", self.dice):
+            self._unknown(what)
+        if self.faults.strikes("killed", self.dice):
+            raise Killed
 
     # -- what is seen and heard of it ----------------------------------------------------------------------------
     def _audited(self, record: Callable[..., Any]) -> Callable[..., Any]:
