@@ -57,7 +57,8 @@ def test_what_only_a_death_at_the_one_moment_shows_is_killed_by_the_sweep(mutant
     with stage(settings) as on:
         undisturbed, _ = lived(on, make)
         with mutants.planted(mutant):
-            _, killer = lived(on, make)
+            alive, killer = lived(on, make)
+            assert alive == undisturbed, "this one needs no death to be seen"
             for at in range(1, len(killer.passed) + 1):
                 try:
                     found, _ = lived(on, make, at)

@@ -6,12 +6,12 @@ import pytest
 from django.conf import settings
 
 from voltaro.worldsim import mutants
-from voltaro.worldsim.planted import MUTANTS, SIMULATION, UNSEEN
+from voltaro.worldsim.planted import MUTANTS, SIMULATION
 
 ROW = re.compile(r"^\| `(\w+)` \| (.+?) \| (.+) \|$", re.MULTILINE)
 
 
-@pytest.mark.parametrize("mutant", [*MUTANTS, *UNSEEN], ids=lambda one: one.name)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda one: one.name)
 def test_it_can_still_be_planted(mutant):
     with mutants.planted(mutant):
         pass
@@ -28,9 +28,8 @@ def test_the_document_names_exactly_the_planted_bugs_and_all_are_killed():
 
 
 def test_there_are_enough_of_them_and_the_simulation_kills_most():
-    assert len({one.name for one in (*MUTANTS, *UNSEEN)}) == len(MUTANTS) + len(UNSEEN)
-    assert len(MUTANTS) >= 24
-    assert sum(one.by == SIMULATION for one in MUTANTS) >= 20
+    assert len({one.name for one in MUTANTS}) == len(MUTANTS) >= 40
+    assert sum(one.by == SIMULATION for one in MUTANTS) >= 34
     assert all(one.says[0].isupper() and one.says.endswith(".") for one in MUTANTS)
 
 

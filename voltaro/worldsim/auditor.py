@@ -6,37 +6,25 @@ gone, `end` when the world is at rest.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from django.db import connection
-
+from voltaro.worldsim import at_rest
 from voltaro.worldsim.chargers import Line
 from voltaro.worldsim.process import Process
 from voltaro.worldsim.razorpay import Razorpay
+from voltaro.worldsim.tables import priced, rows, values, worth
 
 if TYPE_CHECKING:
     from voltaro.worldsim.people import People
 
 # A meter counts whole Wh at both ends, and the last sample before an end may wobble.
 TOLERANCE_WH = 15
-# From paying to charging, or to the money's way back, when nothing goes wrong: START_TIMEOUT_S, a beat, a call that is late.
-RIDER_WAITS_S = 360
+# A session that was not heard of for so long does not go on (MAX_RESUME_GAP_S), give or take a frame's way.
+RESUMES_WITHIN_S = 900 + 5
+# From the first reading that says that the money is used up to the last by which a stop must have been asked for.
+STOP_ASKED_WITHIN_S = 150
 APPEND_ONLY = ("billing_journalentry", "billing_posting", "accounts_auditentry", "csms_ocppmessage")
-
-
-def values(sql: str, *given: Any) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, given or None)
-        return list(cursor.fetchall())
-
-
-def rows(sql: str, *given: Any) -> list[dict[str, Any]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, given or None)
-        names = [column.name for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 class Auditor:
@@ -52,6 +40,14 @@ class Auditor:
     def safety(self) -> list[str]:
         """What may never be, faults or not."""
         return [*self._books(), *self._money(), *self._payouts(), *self._sessions(), *self._commands(), *self._frames(), *self._kept()]
+
+    def liveness(self) -> list[str]:
+        """What has not come to its end."""
+        return at_rest.liveness(self.store)
+
+    def end(self) -> list[str]:
+        """What must be true of a world at rest."""
+        return at_rest.end(self.store, self.people)
 
     # -- money ---------------------------------------------------------------------------------------------------
     def _books(self) -> list[str]:
@@ -69,6 +65,14 @@ class Auditor:
         ):
             if one["billed"] + one["back"] > one["amount_paid"]:
                 found.append(f"I3 payment {one['id']}: {one['billed']} billed and {one['back']} returned of {one['amount_paid']}")
+        found += [
+            f"I3 payment {number} is settled, and {account} still holds {paise} of it"
+            for number, account, paise in values(
+                "SELECT q.razorpay_payment_id, p.account, sum(p.amount_paise) FROM billing_qrpayment q JOIN billing_posting p "
+                "ON p.subject = 'payment:' || q.razorpay_payment_id AND p.account IN ('prepaid', 'refunds_in_flight') "
+                "WHERE q.state = 'settled' AND q.review <> 'refunded_too_much' GROUP BY 1, 2 HAVING sum(p.amount_paise) <> 0"
+            )
+        ]
         for one in rows("SELECT b.*, s.energy_wh FROM billing_bill b JOIN csms_chargingsession s ON s.id = b.session_id "):
             found += _recomputed(one)
         return found
@@ -178,7 +182,7 @@ class Auditor:
                 "SELECT q.razorpay_payment_id, s.id, s.energy_wh FROM billing_qrpayment q "
                 "JOIN csms_chargingsession s ON s.id = q.session_id OR s.permit_id = q.permit_id AND s.authorized "
                 "JOIN billing_refund r ON r.payment_id = q.id AND r.state = 'processed' AND r.amount_paise = q.amount_paid "
-                "WHERE s.energy_wh > 100 AND r.key NOT LIKE 'outside%%'"
+                "WHERE coalesce(s.billable_wh, s.energy_wh) > 100 AND r.key NOT LIKE 'outside%%'"
             )
         ]
         found += [
@@ -186,6 +190,17 @@ class Auditor:
             for pk, wh in values(
                 "SELECT s.id, s.energy_wh FROM csms_chargingsession s WHERE NOT s.authorized AND s.energy_wh > 0 AND NOT EXISTS "
                 "(SELECT 1 FROM csms_command c WHERE c.session_id = s.id AND c.action = 'RemoteStopTransaction')"
+            )
+        ]
+        found += self._used_up()
+        found += [
+            f"I20 session {pk} went on {gap} after it was suspended"
+            for pk, gap in values(
+                "SELECT target_id, gap FROM (SELECT target_id, action, lag(action) OVER w AS before, at - lag(at) OVER w AS gap "
+                "FROM accounts_auditentry WHERE target_type = 'csms.chargingsession' "
+                "AND action IN ('session.suspended', 'session.resumed') WINDOW w AS (PARTITION BY target_id ORDER BY id)) a "
+                "WHERE action = 'session.resumed' AND before = 'session.suspended' AND gap > %s * interval '1 second'",
+                RESUMES_WITHIN_S,
             )
         ]
         found += [
@@ -198,10 +213,50 @@ class Auditor:
         ]
         return found
 
+    def _used_up(self) -> list[str]:
+        """I17: what takes more than its money pays for, and says so again and again, is asked to stop."""
+        found = []
+        truth = {(line.cp_id, str(tx.id)): (line, tx) for line in self.lines for tx, _ in line.taken_wh.values() if tx.id}
+        for one in rows(
+            "SELECT s.id, c.cp_id, s.transaction_id, s.energy_wh, s.meter_start_wh, q.tariff_snapshot, "
+            "q.amount_paid - q.platform_fee AS paise FROM csms_chargingsession s JOIN csms_chargepoint c ON c.id = s.charge_point_id "
+            "JOIN billing_qrpayment q ON q.permit_id = s.permit_id WHERE s.authorized AND s.meter_start_wh IS NOT NULL"
+        ):
+            line, tx = truth.get((one["cp_id"], one["transaction_id"]), (None, None))
+            if line is None or not self._tells_the_truth(line, tx) or worth(one["energy_wh"], one["tariff_snapshot"]) <= one["paise"]:
+                continue
+            beyond = [
+                (at, wh)
+                for at, wh in values(
+                    "SELECT received_at, energy_wh - %s FROM csms_meterreading WHERE session_id = %s AND NOT late "
+                    "AND energy_wh IS NOT NULL ORDER BY id",
+                    one["meter_start_wh"],
+                    one["id"],
+                )
+                if worth(wh - TOLERANCE_WH, one["tariff_snapshot"]) > one["paise"]
+            ]
+            if not beyond or (beyond[-1][0] - beyond[0][0]).total_seconds() < STOP_ASKED_WITHIN_S or beyond[-1][1] == beyond[0][1]:
+                continue
+            # While its line was away in between, nobody could ask; when it came back, its stop had a moment.
+            asked = values(
+                "SELECT 1 FROM csms_command WHERE session_id = %s AND action = 'RemoteStopTransaction' AND created_at <= %s "
+                "UNION ALL SELECT 1 FROM accounts_auditentry WHERE target_type = 'csms.chargingsession' AND target_id = %s "
+                "AND action IN ('session.suspended', 'session.resumed') AND at BETWEEN %s AND %s",
+                one["id"], beyond[-1][0], str(one["id"]), beyond[0][0], beyond[-1][0],
+            )  # fmt: skip
+            if not asked:
+                found.append(f"I17 session {one['id']} took {beyond[-1][1]} Wh, more than its money pays for, and nobody asked it to stop")
+        return found
+
+    @staticmethod
+    def _tells_the_truth(line: Line, tx: Any) -> bool:
+        """Whether its meter said nothing else."""
+        lies = line.strange & {"kwh_in_wh", "session_register", "never_stops"}
+        return not (lies or "wrong_meter" in line.box.faults or id(tx) in line.meter_wrong or line.skew_s)
+
     def _honest(self, line: Line, tx: Any, one: dict[str, Any]) -> bool:
         """Whether the meter said nothing but the truth, and its stop reached us: then every Wh must be counted."""
-        lies = line.strange & {"kwh_in_wh", "session_register", "never_stops"}
-        if lies or "wrong_meter" in line.box.faults or id(tx) in line.meter_wrong or line.skew_s:
+        if not self._tells_the_truth(line, tx):
             return False
         return one["state"] == "STOPPED" and one["stop_reason"] in ("Local", "Remote", "EVDisconnected") and "suspect" not in one["flags"]
 
@@ -212,6 +267,13 @@ class Auditor:
                 "SELECT c.id, c.sent_at - r.created_at FROM csms_command c JOIN billing_qrpayment q ON q.permit_id = c.permit_id "
                 "JOIN billing_refund r ON r.payment_id = q.id WHERE c.action = 'RemoteStartTransaction' AND c.sent_at > r.created_at "
                 "AND r.key NOT LIKE 'outside%%'"
+            )
+        ]
+        found += [
+            f"I19 command {pk} {action} went out, and was never sent"
+            for pk, action in values(
+                "SELECT c.id, c.action FROM csms_command c JOIN csms_ocppmessage m ON m.correlation_id = c.unique_id "
+                "AND m.direction = 'OUT' AND m.message_type = 2 WHERE c.sent_at IS NULL"
             )
         ]
         found += [
@@ -272,114 +334,15 @@ class Auditor:
             self._written[table] = (last, _digest(table, last))
         return found
 
-    # -- liveness --------------------------------------------------------------------------------------------------
-    def liveness(self) -> list[str]:
-        """With the faults gone, everything comes to its end."""
-        found = []
-        for number, state, review in values("SELECT razorpay_payment_id, state, review FROM billing_qrpayment WHERE state <> 'settled'"):
-            if review != "refunded_too_much":
-                found.append(f"I25 payment {number} is still {state} {review}")
-        found += [
-            f"I25 refund {pk} is still {state}"
-            for pk, state in values("SELECT id, state FROM billing_refund WHERE state NOT IN ('processed', 'failed')")
-        ]
-        known = {number for (number,) in values("SELECT razorpay_payment_id FROM billing_qrpayment")}
-        for payment in self.store.find("payment"):
-            if payment["id"] not in known and payment["status"] in ("captured", "refunded"):
-                found.append(f"I10 payment {payment['id']} was never heard of")
-        found += [
-            f"I25 session {pk} is still {state}"
-            for pk, state in values("SELECT id, state FROM csms_chargingsession WHERE state <> 'STOPPED'")
-        ]
-        found += [
-            f"I5 session {pk} has no bill"
-            for (pk,) in values("SELECT id FROM csms_chargingsession WHERE state = 'STOPPED' AND billed_at IS NULL")
-        ]
-        for pk, action, state in values("SELECT id, action, state FROM csms_command WHERE state IN ('queued', 'sent')"):
-            found.append(f"I19 command {pk} {action} is still {state}")
-        for pk, event, state, note in values("SELECT id, event, state, note FROM billing_webhookevent WHERE state IN ('new', 'failed')"):
-            found.append(f"I28 webhook event {pk} {event} is still {state}: {note}")
-        for pk, state, why in values("SELECT id, state, last_error FROM franchise_payout WHERE state NOT IN ('processed', 'failed')"):
-            found.append(f"I26 payout {pk} is still {state}: {why}")
-        # What is less than a rupee waits for more of it.
-        for pk, status, why, payout in values(
-            "SELECT id, status, hold_reason, (SELECT p.id || ' ' || p.state || ' ' || p.last_error FROM franchise_payout p "
-            "WHERE p.id = c.payout_id) FROM franchise_commissionledgerentry c WHERE status IN ('ON_HOLD', 'FAILED') OR "
-            "status = 'PENDING' AND (payout_id IS NOT NULL OR (SELECT sum(payable) FROM franchise_commissionledgerentry o "
-            "WHERE o.franchisee_id = c.franchisee_id AND o.status = 'PENDING' AND o.payout_id IS NULL) >= 100)"
-        ):
-            found.append(f"I26 share {pk} is still {status} {why}, payout {payout}")
-        return found
-
-    def end(self) -> list[str]:
-        """What must be true of a world at rest."""
-        found = []
-        for one in rows(
-            "SELECT q.razorpay_payment_id AS id, q.amount_paid, q.review, coalesce(b.total, 0) + coalesce(b.remainder, 0) AS billed, "
-            "coalesce((SELECT sum(-amount_paise) FROM billing_posting p WHERE p.account = 'remainders' AND p.subject = "
-            "  'payment:' || q.razorpay_payment_id AND b.id IS NULL), 0) AS remainder, "
-            "(SELECT coalesce(sum(amount_paise), 0) FROM billing_refund r WHERE r.payment_id = q.id AND r.state = 'processed') AS back "
-            "FROM billing_qrpayment q LEFT JOIN billing_bill b ON b.payment_id = q.id"
-        ):
-            if one["billed"] + one["remainder"] + one["back"] != one["amount_paid"] and one["review"] != "refunded_too_much":
-                found.append(f"I3 payment {one['id']}: {one['billed']} billed and {one['back']} returned of {one['amount_paid']}")
-        ours = dict(values("SELECT subject, sum(amount_paise) FROM billing_posting WHERE account = 'clearing' GROUP BY 1"))
-        theirs: dict[str, int] = defaultdict(int)
-        for kind, ref, payment_id, amount in _movements(self.store):
-            if kind in ("payment", "refund") or (kind == "adjustment" and payment_id):
-                theirs[payment_id or ref] += amount
-        for number, paise in theirs.items():
-            mine = next((paise for subject, paise in ours.items() if subject.endswith(number)), 0)
-            if mine != paise:
-                found.append(f"I2 payment {number}: {mine} in clearing, {paise} at Razorpay")
-        found += self._waits()
-        found += [
-            f"I28 charger {pk} has an open line of a process that is gone"
-            for (pk,) in values(
-                "SELECT charge_point_id FROM csms_connection n JOIN csms_chargepoint c ON c.id = n.charge_point_id "
-                "WHERE n.closed_at IS NULL AND n.epoch <> c.epoch"
-            )
-        ]
-        return found
-
-    def _waits(self) -> list[str]:
-        """I27: with the faults gone, a rider is charging or has their money on its way back within five minutes."""
-        found = []
-        for one in rows(
-            "SELECT q.razorpay_payment_id AS id, q.paid_at, least(s.started_at, (SELECT min(created_at) FROM billing_refund r "
-            "WHERE r.payment_id = q.id)) AS known_at FROM billing_qrpayment q LEFT JOIN csms_chargingsession s ON s.id = q.session_id"
-        ):
-            if one["id"] in self.people.calm_paid:
-                waited_s = (one["known_at"] - one["paid_at"]).total_seconds() if one["known_at"] else 1e9
-                if waited_s > RIDER_WAITS_S:
-                    found.append(f"I27 payment {one['id']}: its rider waited {waited_s:.0f} s")
-        return found
-
 
 def _recomputed(bill: dict[str, Any]) -> list[str]:
     """I8, I9: the bill once more, from its frozen price and its energy."""
-    price = bill["tariff_snapshot"]
-    price = json.loads(price) if isinstance(price, str) else price
-    energy = _half_up(bill["billed_wh"] * price["rate_paise_per_kwh"], 1000)
-    cgst = 0 if price["igst"] else _half_up(energy * price["gst_bp"], 20_000)
-    igst = _half_up(energy * price["gst_bp"], 10_000) if price["igst"] else 0
-    fee = bill["platform_fee"]
+    energy, cgst, igst = priced(bill["billed_wh"], bill["tariff_snapshot"])
     wrong = (bill["energy_charge"], bill["cgst"], bill["sgst"], bill["igst"]) != (energy, cgst, cgst, igst)
-    wrong = wrong or bill["total"] != energy + 2 * cgst + igst + fee or bill["billed_wh"] > bill["energy_wh"]
+    wrong = wrong or bill["total"] != energy + 2 * cgst + igst + bill["platform_fee"] or bill["billed_wh"] > bill["energy_wh"]
     return [f"I8 bill of session {bill['session_id']} is not what its price and its energy say"] if wrong else []
-
-
-def _half_up(numerator: int, denominator: int) -> int:
-    return (2 * numerator + denominator) // (2 * denominator)
 
 
 def _digest(table: str, last: int) -> str:
     [(said,)] = values(f"SELECT md5(coalesce(string_agg(md5(t::text), '' ORDER BY id), '')) FROM {table} t WHERE id <= %s", last)  # noqa: S608
     return str(said)
-
-
-def _movements(store: Any) -> list[tuple[str, str, str | None, int]]:
-    return [
-        (row["kind"], row["ref"], row["payment_id"], row["credit"] - row["debit"])
-        for row in store.rows("SELECT kind, ref, payment_id, credit, debit FROM money ORDER BY seq")
-    ]

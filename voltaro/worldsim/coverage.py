@@ -6,9 +6,9 @@ WANTED names them all. A run of enough sessions fails when one was never reached
 from collections import Counter
 from typing import Any
 
-from voltaro.worldsim.auditor import rows
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.process import Process
+from voltaro.worldsim.tables import rows
 
 WANTED: dict[str, str] = {
     # money back

@@ -2,12 +2,18 @@
 
 `edits`: (dotted name of a function, what stands there, what stands there instead). The text must stand there exactly once: a row
 that no longer fits its code is found by a test, not by chance. `shows`: the promises (I1 to I30) whose breaking is its death; another
-one may be the world's own bad day. `by`: "simulation", or the other proof that kills it.
+one may be the world's own bad day. `by`: "simulation", or the other proof that kills it. `faults`: what its worlds suffer, each with
+its chance, when it needs something rare; such a world is small (`plan`), and keeps its promises without the bug.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from voltaro.worldsim.simulation import Plan
 
 SIMULATION = "simulation"
+# A world ends as soon as it is found broken: enough cars for a bug to meet them soon.
+PLAN = Plan(chargers=4, riders=14, busy_s=30 * 60)
+SMALL = Plan(chargers=2, riders=6, busy_s=15 * 60)
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,8 @@ class Mutant:
     edits: tuple[tuple[str, str, str], ...]
     shows: str = ""
     by: str = SIMULATION
+    faults: dict[str, float] | None = field(default=None, hash=False)
+    plan: Plan = PLAN
 
 
 MUTANTS = (
@@ -275,25 +283,6 @@ MUTANTS = (
         ),
         by="kill sweep: the_worker_of_webhooks",
     ),
-)
-
-# Not seen to die yet, in a handful of worlds each: `worldsim mutants --name NAME` tries one; killed, its row moves up.
-UNSEEN: tuple[Mutant, ...] = (
-    Mutant(
-        "refund_fresh_key",
-        "A refund whose answer was lost is sent again under a fresh idempotency key, without asking.",
-        (
-            ("billing.refunds._call", "if found == State.ASKING and (theirs := _find(refund)):", "if False:"),
-            ("billing.refunds._call", "refund.body, refund.key)", 'refund.body, f"{refund.key}-{refund.attempts}")'),
-        ),
-        shows="I2 I3 I4",
-    ),
-    Mutant(
-        "refund_unknown_is_no",
-        "No answer to a refund counts as a no: it has failed in our books, and happened at Razorpay.",
-        (("billing.refunds._work", "_later(refund, None, str(silence), UNKNOWN_S)", "_refused(refund, silence)"),),
-        shows="I2 I3 I25",
-    ),
     Mutant(
         "refund_outside",
         "The refund is written after the bill's transaction instead of inside it.",
@@ -304,49 +293,90 @@ UNSEEN: tuple[Mutant, ...] = (
                 'transaction.on_commit(lambda: refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy"))',
             ),
         ),
-        shows="I3 I25",
+        by="kill sweep: the_worker_of_bills",
+    ),
+    # -- what needs something rare: small worlds with much of it ---------------------------------------------------------
+    Mutant(
+        "refund_fresh_key",
+        "A refund whose answer was lost is sent again under a fresh idempotency key, without asking.",
+        (
+            ("billing.refunds._call", "if found == State.ASKING and (theirs := _find(refund)):", "if False:"),
+            ("billing.refunds._call", "refund.body, refund.key)", 'refund.body, f"{refund.key}-{refund.attempts}")'),
+        ),
+        shows="I2 I4",
+        faults={"psp_lost": 0.5, "webhook_dropped": 0.6, "operator_stops": 0.4},
+        plan=SMALL,
+    ),
+    Mutant(
+        "refund_unknown_is_no",
+        "No answer to a refund counts as a no: it has failed in our books, and happened at Razorpay.",
+        (("billing.refunds._work", "_later(refund, None, str(silence), UNKNOWN_S)", "_refused(refund, silence)"),),
+        shows="I2 I3 I4",
+        faults={"psp_lost": 0.3, "unplugs_early": 0.8},
+        plan=SMALL,
     ),
     Mutant(
         "failed_refund_forgotten",
         "A refund that fails later is not taken back in the books.",
         (("billing.refunds._fail", "    ledger.post(", "    source or ledger.post("),),
-        shows="I2 I3 I25 I29",
+        shows="I2 I3",
+        faults={"refund_fails": 0.7, "unplugs_early": 0.5},
+        plan=SMALL,
     ),
     Mutant(
         "start_after_refund",
-        "A permit is not revoked when its money goes back: it still starts.",
-        (("csms.permits.revoke", "permit.state, permit.ask_at = IdTag.State.REVOKED, None", "permit.ask_at = None"),),
+        "A permit outlives its money: neither revoked when that goes back, nor ever out of date.",
+        (
+            ("csms.permits.revoke", "permit.state, permit.ask_at = IdTag.State.REVOKED, None", "permit.ask_at = None"),
+            ("csms.permits.grant", "expires_at=start_until,", "expires_at=None,"),
+        ),
         shows="I17 I18",
+        faults={"away_at_start": 0.8, "comes_late": 0.6},
+        plan=SMALL,
     ),
     Mutant(
         "limit_ignored",
         "What was paid does not limit the session: nothing asks it to stop.",
         (("csms.starts._create", "limit_wh=permit.limit_wh if permit else", "limit_wh=None if permit else"),),
-        shows="I3 I8",
+        shows="I17",
+        faults={},
+        plan=SMALL,
     ),
     Mutant(
         "transaction_of_anybody",
         "A transaction is looked up by its id alone, whichever charger names it.",
-        (("csms.metering._locked", 'f"{_SELECT}{where}', """f"{_SELECT.replace('charge_point_id = %s', '%s::bigint > 0')}{where}"""),),
-        shows="I8 I15",
+        (
+            ("csms.metering._locked", 'f"{_SELECT}{where}', """f"{_SELECT.replace('charge_point_id = %s', '%s::bigint > 0')}{where}"""),
+            ("csms.metering.stopped", "known[row.connector_id]", "known.get(row.connector_id) or next(iter(known.values()))"),
+            ("csms.metering.metered", "known[row.connector_id]", "known.get(row.connector_id) or next(iter(known.values()))"),
+        ),
+        shows="I15",
+        faults={"foreign_stop": 0.5},
+        plan=SMALL,
     ),
     Mutant(
         "resume_for_ever",
         "A session goes on however long its charger was away (MAX_RESUME_GAP_S is not asked).",
         (("csms.rules.session._stale", "return session.state == State.SUSPENDED and", "return False and"),),
         shows="I20",
+        faults={"workers_away": 0.15},
+        plan=Plan(chargers=2, riders=10, busy_s=40 * 60),
     ),
     Mutant(
         "old_session_stays",
         "A new start does not end what was open on its connector.",
         (("csms.starts.start", "_supersede(connector, now)", "pass"),),
         shows="I13 I29",
+        faults={"strange": 1.0, "card": 0.7, "workers_away": 0.05},
+        plan=SMALL,
     ),
     Mutant(
         "remainder_forgotten",
         "The 1 to 99 paise that cannot go back are not booked.",
         (("billing.bills._books", "if end.remainder:", "if False:"),),
-        shows="I2 I3 I25 I29",
+        shows="I3",
+        faults={},
+        plan=SMALL,
     ),
     Mutant(
         "payout_fresh_key",
@@ -360,6 +390,8 @@ UNSEEN: tuple[Mutant, ...] = (
             ),
         ),
         shows="I7",
+        faults={"psp_lost": 0.5, "webhook_dropped": 0.9},
+        plan=SMALL,
     ),
     Mutant(
         "payout_unknown_is_no",
@@ -372,11 +404,15 @@ UNSEEN: tuple[Mutant, ...] = (
             ),
         ),
         shows="I7",
+        faults={"psp_lost": 0.5, "webhook_dropped": 0.9},
+        plan=SMALL,
     ),
     Mutant(
         "command_marked_late",
         "A command is not marked as sent before it goes out.",
         (("csms.commands.next_to_send", 'command.save(update_fields=["state", "sent_at", "epoch"])', "pass"),),
-        shows="I18 I19 I24",
+        shows="I19",
+        faults={},
+        plan=SMALL,
     ),
 )

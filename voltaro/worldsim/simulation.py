@@ -18,7 +18,7 @@ from csms import stations
 from csms.models import ChargePoint, Connector, IdTag
 from franchise import franchisees
 from franchise.models import Contract, Franchisee, LinkedAccount
-from voltaro.worldsim import auditor, coverage
+from voltaro.worldsim import coverage, tables
 from voltaro.worldsim.auditor import Auditor
 from voltaro.worldsim.chargers import Line
 from voltaro.worldsim.clockwork import Clockwork
@@ -243,7 +243,7 @@ class Simulation:
 
     # -- the end ---------------------------------------------------------------------------------------------------
     def _count(self, verdict: Verdict) -> None:
-        [[verdict.sessions]] = auditor.values("SELECT count(*) FROM csms_chargingsession")
+        [[verdict.sessions]] = tables.values("SELECT count(*) FROM csms_chargingsession")
         verdict.payments, verdict.faults = len(self.people.paid), len(self.faults.struck)
         verdict.reached, verdict.digest, verdict.trace = self.clockwork.reached, self.clockwork.digest, self.clockwork.trace
         verdict.struck = list(self.faults.struck)
