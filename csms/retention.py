@@ -10,12 +10,14 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
 from csms.by_time import between
+from csms.doubts import DISPUTED
 from csms.models import ChargingSession, MeterReading, OcppMessage
+from csms.rules.session import HELD
 
 # Heartbeats are looked for this far behind their time: among frames kept for half a year, the look would cost more every day.
 # What a longer pause of the sweep leaves goes with the other frames.
 LOOK_BACK = timedelta(days=3)
-KEEP_FLAGS = ["disputed", "held", "suspect"]
+KEEP_FLAGS = [DISPUTED, HELD, "suspect"]
 # Of a session that is kept, what its replay shows (csms/replay.py).
 KEEP_AROUND = timedelta(minutes=1)
 _EVER = datetime(2000, 1, 1, tzinfo=UTC)

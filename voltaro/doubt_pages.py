@@ -1,14 +1,13 @@
 """Sessions that need a person's word: energy that is doubted, before it is billed; disputes; an end that no charger will say."""
 
-from datetime import datetime
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.core.exceptions import PermissionDenied, ValidationError
 from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
@@ -19,10 +18,10 @@ from billing.models import QRPayment
 from billing.rules.payment import Settlement, settle
 from csms import doubts, sessions
 from csms.models import ChargingSession
-from voltaro import clock
+from voltaro.pages import page
 
 SHOWN = 50
-LONGEST_KWH = 12
+KWH_DIGITS = 12
 
 
 @require_safe
@@ -33,14 +32,14 @@ def held(request: HttpRequest) -> HttpResponse:
     rows = list(doubts.held(request.user)[: SHOWN + 1])
     for row in rows:
         _figures(row)
-    return _page(request, "csms/held.html", "Held for review", rows=rows[:SHOWN], further=len(rows) > SHOWN)
+    return page(request, "csms/held.html", "Held for review", rows=rows[:SHOWN], further=len(rows) > SHOWN)
 
 
 class ReleaseForm(forms.Form):
     """What is billed, and why."""
 
     choice = forms.ChoiceField(choices=[("plausible", ""), ("reported", ""), ("other", "")], widget=forms.RadioSelect)
-    kwh = forms.DecimalField(label="kWh", min_value=0, max_digits=LONGEST_KWH, decimal_places=3, required=False)
+    kwh = forms.DecimalField(label="kWh", min_value=0, max_digits=KWH_DIGITS, decimal_places=3, required=False)
     why = forms.CharField(label="Why", max_length=200, widget=forms.TextInput(attrs={"autocomplete": "off"}))
 
     def clean(self) -> dict[str, Any]:
@@ -78,7 +77,7 @@ def held_session(request: HttpRequest, pk: int) -> HttpResponse:
     _figures(row)
     payment = _payment(row)
     prices = {name: _price(payment, wh) for name, wh in (("plausible", row.plausible_wh), ("reported", row.most_wh))}
-    return _page(
+    return page(
         request,
         "csms/held_session.html",
         f"Session {row.pk}, held for review",
@@ -152,8 +151,3 @@ def _price(payment: QRPayment | None, wh: int) -> Settlement | None:
     if payment is None or not payment.tariff_snapshot:
         return None
     return settle(payment.amount_paid, payment.platform_fee, wh, payment.tariff_snapshot)
-
-
-def _page(request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
-    now: datetime = clock.now()
-    return render(request, template, {**admin.site.each_context(request), "title": title, "now": now, **context})

@@ -6,11 +6,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django import forms
-from django.contrib import admin, messages
+from django.contrib import messages
 from django.db.models import Count, Max, Q, QuerySet
 from django.db.models.functions import TruncDate
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.cache import never_cache
@@ -27,6 +27,7 @@ from csms import exposure
 from csms.templatetags.console import kw, kwh
 from franchise.models import Payout
 from voltaro import clock
+from voltaro.pages import page
 
 DAYS, SHOWN = 7, 50
 # A small chart, in its own units: a bar a day.
@@ -114,7 +115,7 @@ def overview(request: HttpRequest) -> HttpResponse:
     families: dict[str, list[Line]] = {}
     for line in lines.values():
         families.setdefault(line.mode.family, []).append(line)
-    return _page(request, "csms/failures.html", "Failures", families=families, wide=BAR * DAYS, high=HIGH)
+    return page(request, "csms/failures.html", "Failures", families=families, wide=BAR * DAYS, high=HIGH)
 
 
 def _bars(days: list[tuple[Any, int]]) -> list[dict[str, Any]]:
@@ -135,7 +136,7 @@ def failure(request: HttpRequest, name: str) -> HttpResponse:
     if mode is None or mode.standing:
         raise Http404("There is no such failure.")
     rows = _entries(request, [name])
-    return _page(request, "csms/failure.html", mode.words, mode=mode, rows=[told(row) for row in rows], shown=SHOWN)
+    return page(request, "csms/failure.html", mode.words, mode=mode, rows=[told(row) for row in rows], shown=SHOWN)
 
 
 @require_safe
@@ -151,7 +152,7 @@ def kept(request: HttpRequest) -> HttpResponse:
     words = failures.words_about(found) if away else {}
     rows = [{**told(row), "pk": row.pk, "word": words.get(row.pk)} for row in found]
     context = {"rows": rows, "away": away, "shown": SHOWN, "may_put_away": may_operate(request.user) and not away}
-    return _page(request, "csms/kept.html", "Kept for a person", **context)
+    return page(request, "csms/kept.html", "Kept for a person", **context)
 
 
 class NoteForm(forms.Form):
@@ -219,8 +220,4 @@ def unpaid(request: HttpRequest) -> HttpResponse:
     )
     rows = [(row, price(row.exposed_wh, snapshots[row.session_id]).total if snapshots.get(row.session_id) else None) for row in found.rows]
     worst = exposure.by_charger(now, user=request.user)
-    return _page(request, "csms/exposure.html", "Exposure", found=found, rows=rows, worst=worst[:10], shown=exposure.SHOWN)
-
-
-def _page(request: HttpRequest, template: str, title: str, **context: Any) -> HttpResponse:
-    return render(request, template, {**admin.site.each_context(request), "title": title, "now": clock.now(), **context})
+    return page(request, "csms/exposure.html", "Exposure", found=found, rows=rows, worst=worst[:10], shown=exposure.SHOWN)

@@ -4,15 +4,14 @@ import re
 from pathlib import Path
 
 from django.conf import settings
-from django.contrib import admin
 from django.http import Http404, HttpRequest, HttpResponse
-from django.shortcuts import render
 from django.urls import reverse
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.http import require_safe
 
 from accounts.doors import console_page
+from voltaro import pages
 
 FOLDER = Path(settings.BASE_DIR) / "docs" / "runbooks"
 _INLINE = re.compile(r"`([^`]+)`|\*\*([^*]+)\*\*|\[([^\]]+)\]\(([^)\s]+)\)")
@@ -25,7 +24,7 @@ def page(request: HttpRequest, name: str) -> HttpResponse:
     if name not in names():
         raise Http404("There is no such runbook.")
     title, body = rendered((FOLDER / f"{name}.md").read_text())
-    return render(request, "csms/runbook.html", {**admin.site.each_context(request), "title": title, "body": body})
+    return pages.page(request, "csms/runbook.html", title, body=body)
 
 
 def names() -> set[str]:
