@@ -196,7 +196,7 @@ def told(entry: AuditEntry) -> dict[str, Any]:
         "target": f"{words} {entry.target_id}",
         "link": reverse(place, args=[entry.target_id]),
         "facts": facts,
-        "charger": entry.target_id if entry.target_type == "csms.chargepoint" else entry.after.get("charge_point"),
+        "charger": entry.after.get("charge_point") if entry.target_type != "csms.chargepoint" else None,
     }
 
 
