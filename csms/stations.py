@@ -75,6 +75,7 @@ def add_charge_point(
         charge_point.credentials_hash = credentials.hashed(cp_id, shown)
         # The last word: a key that was being changed over the wire opens nothing any more.
         charge_point.pending_credentials_hash, charge_point.credentials_at = "", clock.now()
+        charge_point.pending_since = charge_point.pending_since if charge_point.pending_security_profile is not None else None
     charge_point.save()
     for number in range(1, connectors + 1):
         Connector.objects.get_or_create(charge_point=charge_point, connector_id=number, defaults={"type": type, "max_power_w": max_power_w})

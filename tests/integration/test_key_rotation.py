@@ -217,6 +217,15 @@ def test_a_key_by_hand_replaces_both(charger):
     assert not Command.objects.exclude(secret="").exists()
 
 
+def test_a_key_given_anew_by_the_command_line_waits_for_nothing(charger, network, settings):
+    rotation.rotate_key(charger.row)
+    charger.key_it_was_sent()
+    stations.add_charge_point(charger.row.cp_id, company=network.kaveri.company, key="0123456789abcdef")
+    assert (row(charger).pending_credentials_hash, row(charger).pending_since) == ("", None)
+    clock.shift((settings.PENDING_KEY_DAYS + 1) * 86_400)
+    assert rotation.alert_due(clock.now(), 10) == 0, "nothing is there that somebody should use"
+
+
 def test_a_charger_without_a_key_is_given_one_over_the_wire(charger):
     security_profiles.lower(charger.row, 0, "on the bench")
     assert charger.comes() == ""
