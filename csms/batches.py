@@ -42,8 +42,8 @@ def ask(
     """Ask this of each charger that can be asked it; of the others the batch keeps why not.
 
     `spread_s`: each gets it at a moment of its own within so long. `company`: whose batch it is (whose people see it). Raises
-    ValidationError when it is nothing for many chargers, or for so many; the same `idempotency_key` is the same batch. `secret`: as
-    in commands.ask.
+    ValidationError when it is nothing for many chargers, or for so many; the same `idempotency_key` for the same deed is the
+    same batch: a form that was sent, changed and sent again is another. `secret`: as in commands.ask.
     """
     calls.check(action, payload)
     askable.printable(payload)
@@ -58,7 +58,8 @@ def ask(
     kept = secrecy.concealed(action, payload, also, secret=secret)
     fields = {"company": company, "action": action, "payload": kept, "requested_by": who, "spread_s": spread_s}
     if idempotency_key:
-        key = hashlib.sha256(f"{who}|{idempotency_key}".encode()).hexdigest()
+        deed = f"{action}|{commands.fingerprint(payload)}|{','.join(sorted(str(one.pk) for one in charge_points))}"
+        key = hashlib.sha256(f"{who}|{idempotency_key}|{deed}".encode()).hexdigest()
         batch, new = CommandBatch.objects.get_or_create(key=key, defaults=fields)
         if not new:
             return batch

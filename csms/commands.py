@@ -142,7 +142,7 @@ def ask(
     if send_after is not None:
         wait_s += max(0, round((send_after - now).total_seconds()))
     if key and (call.maker or hidden):
-        key = f"{key}#{_mark(payload)}"
+        key = f"{key}#{fingerprint(payload)}"
     if call.maker:
         way = Way(trigger, wait_s, key, batch, send_after)
         return call.make(charge_point, action, asked.payload, by=who, way=way)
@@ -185,7 +185,7 @@ def _dedupe_key(who: str, charge_point: ChargePoint, idempotency_key: str | None
     return "asked:" + hashlib.sha256(f"{who}|{charge_point.pk}|{idempotency_key}".encode()).hexdigest()
 
 
-def _mark(payload: dict[str, Any]) -> str:
+def fingerprint(payload: dict[str, Any]) -> str:
     """By which a payload is known again that no row holds as it was asked; it says nothing of it."""
     told = b"\0asked\0" + json.dumps(payload, sort_keys=True).encode()
     return hmac.new(settings.CHARGER_KEY_PEPPER.encode(), told, hashlib.sha256).hexdigest()[:16]
@@ -195,7 +195,7 @@ def _the_same(known: Command, action: str, payload: dict[str, Any]) -> Command:
     """A key stands for one deed. (A connector may have been chosen since, so that is not compared where none was named.)"""
     _, marked, mark = (known.dedupe_key or "").partition("#")
     if marked:
-        same = mark == _mark(payload)
+        same = mark == fingerprint(payload)
     else:
         same = all(known.payload.get(name) == value for name, value in payload.items() if name != "connectorId" or value)
     if known.action != action or not same:

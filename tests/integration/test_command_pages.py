@@ -415,6 +415,9 @@ def test_a_batch_from_the_list_to_its_page(om, fleet, network):
     page = om.get(answer["Location"]).content.decode()
     assert "KAV-00" in page and "queued" in page
     assert "Restart" in om.get(reverse("csms:batches")).content.decode()
+    changed = om.post(reverse("csms:batch-new"), {**filled, "type": "Hard"})
+    assert changed["Location"] != answer["Location"], "back, changed and sent again is another deed"
+    assert {one.payload["type"] for one in CommandBatch.objects.get(pk=batch.pk + 1).commands.all()} == {"Hard"}
 
 
 def test_all_that_match_are_confirmed_by_their_number(om, fleet):
