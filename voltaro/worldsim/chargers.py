@@ -27,7 +27,8 @@ STRANGE = (
     "starts_twice", "transaction_zero", "unknown_stop", "never_stops", "app_stop", "kwh_in_wh", "session_register", "local_time",
     "unset_clock", "last_meter_value", "post_boot_state", "session_limit", "string_numbers", "number_values", "objects_for_lists",
     "extra_fields", "control_bytes", "null_payload", "boots_always", "chatty_modem", "last_meter_value", "post_boot_state",
-    "never_stops", "never_stops", "last_meter_value", "last_meter_value", "post_boot_state", "post_boot_state",
+    "never_stops", "never_stops", "last_meter_value", "last_meter_value", "post_boot_state", "post_boot_state", "post_boot_state",
+    "post_boot_state",
 )  # fmt: skip
 # Frames that are facts: once answered, they are in our log for ever.
 FACTS = {"StartTransaction", "StopTransaction", "MeterValues"}
@@ -63,6 +64,7 @@ class Line:
         self.flaps = 0
         self.mute_until_s = -1.0
         self.own_tag, self.same_serial = faults.strikes("own_tag", self.dice), faults.strikes("same_serial", self.dice)
+        self.stops_low = faults.strikes("stop_reads_low", self.dice)
         self.skew_s = 0.0
         self.meter_wrong: set[int] = set()  # transactions (by id()) whose registers lied
         self.frozen: set[int] = set()
@@ -167,7 +169,7 @@ class Line:
             return self.dice.uniform(3700, 5400)
         if self.faults.strikes("away_minutes", self.dice):
             self.clockwork.reach("away_minutes", self.cp_id)
-            return self.dice.uniform(120, 1500)
+            return self.dice.uniform(120, 1000)
         return self.dice.uniform(2, 40)
 
     # -- time ------------------------------------------------------------------------------------------------------
@@ -230,11 +232,16 @@ class Line:
                 self.socket.carry(text)
 
     def _bent(self, text: str) -> str:
-        """Two habits more: a tag of its own in every start, and another's serial number."""
+        """Three habits more: a tag of its own in every start, another's serial number, and a stop that reads low."""
         if self.own_tag and '"StartTransaction"' in text:
             text = re.sub(r'"idTag":"[^"]*"', '"idTag":"LOCAL01"', text)
         if self.same_serial and '"BootNotification"' in text:
             text = text.replace(f"SIM-{self.cp_id}", "SIM-SIM-1")
+        if self.stops_low and '"StopTransaction"' in text:
+            _, uid, action, payload = json.loads(text)
+            taken_wh = next((wh for tx, wh in self.taken_wh.values() if tx.id == payload["transactionId"]), 0.0)
+            payload["meterStop"] = max(0, int(payload["meterStop"]) - round(taken_wh / 4))
+            text = json.dumps([2, uid, action, payload])
         return text
 
     def _noted(self, text: str) -> str:
@@ -265,6 +272,10 @@ class Line:
         if strikes("mute") and running:
             self.clockwork.reach("mute", self.cp_id)
             self.mute_until_s = self.clockwork.now_s + MUTE_S
+        if strikes("restart") and running and self.socket is not None:
+            self.clockwork.reach("restart", self.cp_id)
+            self.box.restart(self.clockwork.now(), keeps_transactions=True, why="restarts")
+            self.flush()
         if strikes("faulted") and running:
             self.clockwork.reach("faulted", self.cp_id)
             outlet = self.dice.choice(running)

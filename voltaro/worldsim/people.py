@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from accounts.actor import acting
 from billing import qr, razorpay, refunds, tariffs
 from billing.models import QRCode, QRPayment, Refund
 from billing.sandbox import PayRefused
-from csms import sessions
+from csms import doubts, sessions
 from csms.models import ChargePoint, ChargingSession, Connector
 from csms.simulator.outlet import Outlet
 from franchise import franchisees, payouts
@@ -20,6 +21,7 @@ from voltaro.worldsim.process import Process
 from voltaro.worldsim.razorpay import Razorpay
 
 MINUTE_S = 60.0
+PATIENCE_S = (60.0, 300.0)
 CARD = "CARD0001"
 PRICES = (1200, 1525, 1850, 2199)
 
@@ -34,6 +36,7 @@ class People:
         self.calm_paid: set[str] = set()
         self.vpas: set[str] = set()
         self.stickers: dict[tuple[str, int], list[str]] = {}  # the QRs at each outlet, the newest last
+        self._looked_at: set[int] = set()  # held sessions: some are released at once, others wait for their day to be over
         self._taken_until: dict[tuple[str, int], float] = {}  # somebody stands there with a telephone in hand
 
     def begin(self, *, every_s: float, until_s: float, at_most: int | None) -> None:
@@ -72,17 +75,17 @@ class People:
         minutes = self.dice.choice((0.1, 1, 2, 2, 3, 5)) * self.dice.uniform(0.5, 1.5)
         paise = max(100, round(outlet.plug.max_power_w * minutes / 60_000 * 1_800))
         self._taken_until[line.cp_id, outlet.number] = now_s + 320
-        self._pay(code, paise, line, outlet)
+        self._pay(code, paise, line, outlet, minutes)
         if self.faults.strikes("pays_twice", self.dice):
             self.clockwork.reach("pays_twice")
-            self.clockwork.after(self.dice.uniform(0, 20), lambda: self._pay(code, paise, line, outlet))
+            self.clockwork.after(self.dice.uniform(0, 20), lambda: self._pay(code, paise, line, outlet, minutes))
         return True
 
     @staticmethod
     def _looks_free(line: Line, outlet: Outlet) -> bool:
         return outlet.idle and outlet.car is None and line.socket is not None and not line.mute
 
-    def _pay(self, code: str, paise: int, line: Line, outlet: Outlet) -> None:
+    def _pay(self, code: str, paise: int, line: Line, outlet: Outlet, minutes: float) -> None:
         vpa = f"canary{self.dice.getrandbits(40):x}@okbank"
         try:
             number = self.psp.sandbox.pay(code, paise, vpa=vpa)
@@ -94,9 +97,15 @@ class People:
         if not self.faults.on:
             self.calm_paid.add(number)
         self.clockwork.tell(f"paid {number} {paise} at {line.cp_id} {outlet.number}")
-        self._behaves(line, outlet)
+        self._behaves(line, outlet, minutes * 60)
         if self.faults.strikes("refunded_by_hand", self.dice):
             self.clockwork.after(self.dice.uniform(1, 900), lambda: self.psp.refund_by_hand(number))
+
+    def card_soon(self) -> None:
+        """Somebody holds a card to a reader within seconds."""
+        places = [(line, outlet) for line in self.lines for outlet in line.box.outlets if self._looks_free(line, outlet)]
+        for line, outlet in self.dice.sample(places, min(2, len(places))):
+            self.clockwork.after(self.dice.uniform(0, 15), partial(self._swipe, line, outlet))
 
     def _swipe(self, line: Line, outlet: Outlet) -> None:
         """A card at the reader, and again when it has been enough."""
@@ -112,8 +121,8 @@ class People:
         swipe()
         self.clockwork.after(self.dice.uniform(60, 300), lambda: outlet.transaction and swipe())
 
-    def _behaves(self, line: Line, outlet: Outlet) -> None:
-        """What this rider does besides paying."""
+    def _behaves(self, line: Line, outlet: Outlet, worth_s: float) -> None:
+        """What this rider does besides paying for so many seconds."""
         plans = self.faults.any_of(("never_comes", "comes_late", "unplugs_early", "overstays"), self.dice)
         for name in plans:
             self.clockwork.reach(name)
@@ -124,6 +133,9 @@ class People:
             self._when(line, outlet, 600, lambda: outlet.transaction is not None, self.dice.choice((0.0, 4.0, 30.0)), self._unplug)
         if "overstays" in plans:
             self._when(line, outlet, 1200, lambda: outlet.served and outlet.car is not None, 0.0, self._stay)
+        else:
+            waits_s = worth_s + self.dice.uniform(*PATIENCE_S)
+            self._when(line, outlet, 600, lambda: outlet.transaction is not None, 0.0, partial(self._soon_gone, waits_s))
 
     def _keep_away(self, line: Line, outlet: Outlet, until_s: float) -> None:
         """The car does not come before then, however often the charger is asked."""
@@ -144,6 +156,11 @@ class People:
     def _unplug(self, line: Line, outlet: Outlet) -> None:
         line.box.unplug(outlet.number, self.clockwork.now())
         line.flush()
+
+    def _soon_gone(self, after_s: float, line: Line, outlet: Outlet) -> None:
+        """Whoever has got what they paid for drives on, whatever the charger makes of its remote stop."""
+        mine = outlet.transaction
+        self.clockwork.after(after_s, lambda: outlet.transaction is mine and self._unplug(line, outlet))
 
     def _stay(self, line: Line, outlet: Outlet) -> None:
         outlet.leaves_at = self.clockwork.now() + timedelta(seconds=self.dice.uniform(600, 1500))
@@ -227,6 +244,12 @@ class People:
         for pk in list(Refund.objects.filter(state="failed").order_by("pk").values_list("pk", flat=True)):
             if self._deed(refunds.again, pk):
                 self.clockwork.reach("refund_again", str(pk))
+        held = ChargingSession.objects.filter(state="STOPPED", billed_at=None, flags__contains=[doubts.HELD]).order_by("pk")
+        for row in list(held):
+            if row.pk not in self._looked_at and self.dice.random() < 0.7 and doubts.billable_wh(row) > 0:
+                self._deed(doubts.release, row.pk, doubts.billable_wh(row), "looked at")
+                self.clockwork.reach("released", str(row.pk))
+            self._looked_at.add(row.pk)
         waiting = QRPayment.objects.filter(state="received").exclude(review="").order_by("pk")
         for pk in list(waiting.values_list("pk", flat=True)):
             self._deed(refunds.give_back, pk)

@@ -31,7 +31,7 @@ from voltaro.worldsim.workers import Workers
 
 # Cars come for so long; then the faults end, and the world has so long to come to rest.
 BUSY_S, CALM_S = 40 * 60, 36 * 3600
-LOOK_EVERY_S, STEP_S, LONGEST_JUMP_S = 600.0, 60.0, 1800.0
+LOOK_EVERY_S, STEP_S, LONGEST_JUMP_S = 600.0, 60.0, 7200.0
 CALM_RIDERS = 1
 RIDE_S = 420.0
 TIDY_EVERY_S = 480.0
@@ -190,7 +190,7 @@ class Simulation:
         self.process.wake = self._wake
         self.process.heard = coverage.Listener(self.clockwork, self.process).heard
         outlets = sum(len(plugs) for _, plugs in made)
-        self.people.begin(every_s=240 / outlets, until_s=self.plan.busy_s - 120, at_most=self.plan.riders)
+        self.people.begin(every_s=140 / outlets, until_s=self.plan.busy_s - 120, at_most=self.plan.riders)
         self.clockwork.after(1.0, self._psp_works)
         self.clockwork.after(60.0, self._minute)
 
@@ -226,12 +226,13 @@ class Simulation:
         if self.faults.strikes("database_away", dice):
             self.clockwork.reach("database_away")
             self.process.database_away_until_s = now_s + dice.choice((2, 10, 35, 120, 600)) * dice.uniform(0.5, 1)
+            self.people.card_soon()
         if self.faults.strikes("redis_away", dice):
             self.clockwork.reach("redis_away")
             self.process.redis_away_until_s = now_s + dice.uniform(60, 600)
         if self.faults.strikes("workers_away", dice):
             self.clockwork.reach("workers_away")
-            away_s = dice.choice((300, 1100)) * dice.uniform(1, 1.5)
+            away_s = dice.choice((300, 1100, 1100)) * dice.uniform(1, 1.5)
             self.workers.away_until_s = now_s + away_s
             running = [line for line in self.lines if line.socket and any(one.transaction for one in line.box.outlets)]
             for line in dice.sample(running, min(2, len(running))):
