@@ -49,7 +49,7 @@ class Context:
     sent_at: datetime | None = None
     # Messages we asked for, which a charger that is not accepted yet may send.
     triggered: dict[str, "Triggered"] = field(default_factory=dict)
-    # Secrets on their way: by the call's id what its answer must not repeat.
+    # Secrets that went out, the last few: by the call's id what its answer must not repeat.
     hushed: dict[str, str] = field(default_factory=dict)
     # Calls sent on this socket whose effect a message of the charger shows (csms/outcomes.py).
     awaits: set[str] = field(default_factory=set)

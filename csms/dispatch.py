@@ -51,7 +51,7 @@ PATIENCE_S, SLOW_S = 1.5, 3.0
 # How long, and how many messages long, a charger may take to say a thing again under the same id.
 REPEAT_S = 600
 REPEATS = 64
-# So many secrets may be on their way at once on one line, unanswered.
+# Of so many secrets that went out last on one line an answer may not repeat any.
 HUSHED = 16
 # What is shorter, or part of a word that answers are made of, cannot be told from what else stands in an answer.
 SHORTEST = 4
@@ -99,13 +99,11 @@ def _answer_call(raw: bytes, frame: Frame, context: Context, now: datetime) -> R
         return _error(frame.id, "SecurityError", "", frame.action, now, note)
     fixed = repair.repair(context.version, frame.action, frame.payload)
     notes = [*frame.notes, *fixed.notes]
-    if fixed.missing and not route.fact:
+    if fixed.missing:
         notes.append("missing " + ", ".join(fixed.missing))
-        if not route.tolerant:
+        if not (route.fact or route.tolerant):
             message_writer.received(context, raw, now, frame.correlation_id, frames.CALL, frame.action, "; ".join(notes))
             return _error(frame.id, "OccurenceConstraintViolation", notes[-1], frame.action, now)
-    elif fixed.missing:
-        notes.append("missing " + ", ".join(fixed.missing))
     said: Any = None
     try:
         read = route.read
@@ -242,7 +240,8 @@ def _quarantine(raw: bytes, frame: Frame, context: Context, error: Exception, no
 def _settle(raw: bytes, frame: Frame, context: Context, now: datetime) -> None:
     """An answer to a command of ours. The next one may go out, whatever became of this."""
     raw, frame = rotation.without_key(raw, frame, context.charge_point_pk, context.cp_id)
-    if secret := context.hushed.pop(frame.correlation_id, ""):
+    # It stays known: the database may be away just now, and the frame be held; or the charger says it twice.
+    if secret := context.hushed.get(frame.correlation_id, ""):
         payload, said = secrecy.hushed(frame.payload, secret), secrecy.hushed(frame.description, secret)
         raw, frame = secrecy.hushed_frame(raw, secret), replace(frame, payload=payload, description=said)
     try:

@@ -5,7 +5,7 @@ import json
 import pytest
 from django.core.exceptions import ValidationError
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.db import OperationalError, connection
 from django.urls import reverse
 
 from accounts import tokens
@@ -79,6 +79,25 @@ def test_a_key_whose_name_says_so_is_sent_and_kept_nowhere(charger, key):
     assert SECRET not in everywhere()
     assert ConfigurationKey.objects.get(charge_point=charger.row, key="HeartbeatInterval").value == "40"
     assert ConfigurationKey.objects.get(charge_point=charger.row, key=key).value is None
+
+
+def test_an_answer_that_is_held_or_said_twice_is_kept_without_it_too(charger, monkeypatch):
+    commands.ask(charger.row, "DataTransfer", {"vendorId": "V", "data": SECRET}, by="om", trigger="console", secret=True)
+    uid, _, payload = sent(charger)
+    assert payload["data"] == SECRET
+    settle = commands.settle
+
+    def away(*given, **more):
+        monkeypatch.setattr(commands, "settle", settle)
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(commands, "settle", away)
+    said = {"status": "Accepted", "data": f"got {SECRET}"}
+    with pytest.raises(OperationalError):
+        charger.accept(uid, said)
+    charger.accept(uid, said)
+    charger.accept(uid, said)
+    assert Command.objects.get(unique_id=uid).response["data"] == "got ***" and SECRET not in everywhere()
 
 
 def test_the_operator_says_that_a_key_is_a_secret_and_it_stays_one(charger, network):
