@@ -20,8 +20,6 @@ from accounts.doors import may_operate
 from csms import calls, commands
 from csms.models import ChargePoint, Command, CommandState, Connector
 
-FINAL = (CommandState.EFFECTIVE, CommandState.EXPIRED, CommandState.REJECTED, CommandState.ERROR)
-
 
 class Pages(pagination.CursorPagination):
     """Newest first; `next` and `previous` are the addresses of the pages beside this one."""

@@ -13,10 +13,10 @@ from django.views.decorators.http import require_safe
 
 from accounts import audit
 from accounts.doors import console_page, may_operate
-from csms import message_csv, message_log, message_search, message_text, repair, replay
+from csms import message_csv, message_log, message_search, message_text, quirks, repair, replay
 from csms.message_log import Exchange, Page, TooMuch
 from csms.message_search import DIRECTIONS, KINDS, Search
-from csms.models import ChargingSession, OcppMessage
+from csms.models import ChargePoint, ChargingSession, OcppMessage
 from voltaro import clock
 
 TOO_MUCH = "That is too much to look through. Choose a shorter time, or one charger."
@@ -75,8 +75,8 @@ def message(request: HttpRequest, pk: int) -> HttpResponse:
 @console_page
 def frame(request: HttpRequest, pk: int) -> HttpResponse:
     """One frame as text: indented when it is JSON, as it came when it is not."""
-    row = get_object_or_404(OcppMessage.objects.visible_to(request.user), pk=pk)
-    text = message_text.shown(row.raw, tags=may_operate(request.user))
+    row = get_object_or_404(OcppMessage.objects.visible_to(request.user).select_related("charge_point"), pk=pk)
+    text = message_text.shown(row.raw, tags=may_operate(request.user), also=quirks.of(row.charge_point).secret_keys)
     return HttpResponse(text, content_type="text/plain; charset=utf-8")
 
 
@@ -138,9 +138,10 @@ def _sides(exchange: Exchange, *, tags: bool) -> list[dict[str, Any]]:
     """Request and answer as the page shows them: what came, and what it was taken for when that is not the same."""
     frames = [(name, frame) for name, frame in (("Request", exchange.request), ("Answer", exchange.answer)) if frame]
     raw = dict(OcppMessage.objects.filter(pk__in=[frame.pk for _, frame in frames]).values_list("pk", "raw"))
+    also = quirks.secret_keys_of(ChargePoint.objects.filter(pk=exchange.frame.charge_point_id)).get(exchange.frame.charge_point.cp_id, ())
     sides = []
     for name, frame in frames:
-        taken, changes = message_text.understood(raw[frame.pk], tags=tags) if frame.direction == "IN" else ("", [])
-        text = message_text.shown(raw[frame.pk], tags=tags)
+        taken, changes = message_text.understood(raw[frame.pk], tags=tags, also=also) if frame.direction == "IN" else ("", [])
+        text = message_text.shown(raw[frame.pk], tags=tags, also=also)
         sides.append({"name": name, "frame": frame, "text": text, "taken": taken, "changes": changes})
     return sides

@@ -12,10 +12,11 @@ from django.db.models.functions import Length
 from django.http import StreamingHttpResponse
 from django.utils import timezone
 
-from csms import message_text
+from csms import message_text, quirks
 from csms.message_log import TooMuch, bounded
 from csms.message_search import KINDS, Search
-from csms.models import OcppMessage
+from csms.models import ChargePoint, OcppMessage
+from csms.rules.secrecy import Also
 
 MOST_ROWS = 1_000_000
 ROWS, BYTES, PIECE_S = 1_000, 4_000_000, 60
@@ -74,7 +75,9 @@ def _pieces(keys: list[tuple[int, int]]) -> list[list[int]]:
 
 def _piece(keys: list[int], tags: bool) -> str:
     try:
-        return _lines([_row(tags, *frame) for frame in OcppMessage.objects.filter(pk__in=keys).order_by("pk").values_list(*_READ)])
+        mine = OcppMessage.objects.filter(pk__in=keys)
+        also = quirks.secret_keys_of(ChargePoint.objects.filter(pk__in=mine.order_by().values("charge_point")))
+        return _lines([_row(tags, also, *frame) for frame in mine.order_by("pk").values_list(*_READ)])
     finally:
         _let_go()
 
@@ -92,8 +95,8 @@ _READ = (
 
 
 def _row(
-    tags: bool, pk: int, at: datetime, charger: str, direction: str, kind: int, action: str, ident: str, took_ms: int | None,
-    note: str, epoch: int, raw: bytes,
+    tags: bool, also: dict[str, Also], pk: int, at: datetime, charger: str, direction: str, kind: int, action: str, ident: str,
+    took_ms: int | None, note: str, epoch: int, raw: bytes,
 ) -> list[str]:  # fmt: skip
     return [
         str(pk),
@@ -106,7 +109,7 @@ def _row(
         "" if took_ms is None else str(took_ms),
         safe(note),
         str(epoch),
-        safe(message_text.shown(raw, tags=tags, indent=None)),
+        safe(message_text.shown(raw, tags=tags, indent=None, also=also.get(charger, ()))),
     ]
 
 

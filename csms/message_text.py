@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from csms import frames, repair
-from csms.rules.secrecy import masked_frame
+from csms.rules.secrecy import Also, masked_frame
 
 log = logging.getLogger(__name__)
 TAG_KEYS = {"idtag", "parentidtag", "idtoken"}
@@ -25,9 +25,12 @@ def plain(raw: bytes) -> str:
     return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", bytes(raw).decode("utf-8", "backslashreplace"))
 
 
-def shown(raw: bytes, *, tags: bool, indent: int | None = 2) -> str:
-    """The frame to be read: indented (`indent=None`: on one line as it came). `tags`: whether idTags may be seen whole."""
-    raw = masked_frame(bytes(raw))  # a name may be known to be a secret's since it was written
+def shown(raw: bytes, *, tags: bool, indent: int | None = 2, also: Also = ()) -> str:
+    """The frame to be read: indented (`indent=None`: on one line as it came). `tags`: whether idTags may be seen whole.
+
+    `also`, here and below: names that its charger's habits know to be secrets', perhaps only since the frame was written.
+    """
+    raw = masked_frame(bytes(raw), also)
     text = plain(raw)
     if tags and indent is None:
         return text
@@ -41,9 +44,9 @@ def shown(raw: bytes, *, tags: bool, indent: int | None = 2) -> str:
     return text if tags else _TAG.sub(lambda found: found[1] + masked(found[2]), text)
 
 
-def understood(raw: bytes, *, tags: bool, version: str = "1.6") -> tuple[str, list[str]]:
+def understood(raw: bytes, *, tags: bool, version: str = "1.6", also: Also = ()) -> tuple[str, list[str]]:
     """A request's payload as our repair makes it, indented, and what it changed; ("", []) when it changes nothing."""
-    frame = frames.read(masked_frame(bytes(raw)))
+    frame = frames.read(masked_frame(bytes(raw), also))
     if not isinstance(frame, frames.Frame) or frame.type != frames.CALL or frame.action not in repair.actions(version):
         return "", []
     fixed = repair.repair(version, frame.action, frame.payload)
@@ -54,9 +57,9 @@ def understood(raw: bytes, *, tags: bool, version: str = "1.6") -> tuple[str, li
     return _dumps(payload, 2), notes
 
 
-def gist(raw: bytes, *, tags: bool) -> str:
+def gist(raw: bytes, *, tags: bool, also: Also = ()) -> str:
     """A frame's plain values in one short line: "connectorId 1 · status Charging"; "" when there are none, or it is no JSON."""
-    data = _loads(masked_frame(bytes(raw))) if len(raw) < _SHORT else None
+    data = _loads(masked_frame(bytes(raw), also)) if len(raw) < _SHORT else None
     if not isinstance(data, list) or len(data) < 3:
         return ""
     if data[0] == frames.CALLERROR:

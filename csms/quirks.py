@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.db import connection
-from django.db.models import Count, Q
+from django.db.models import Count, Q, QuerySet
 
 from accounts import audit
 from csms.models import ChargePoint, ConfigurationKey, QuirkProfile
@@ -89,6 +89,12 @@ def of(charge_point: ChargePoint) -> Habits:
         own=row.quirk_settings,
         learned=row.learned,
     )
+
+
+def secret_keys_of(charge_points: QuerySet[ChargePoint]) -> dict[str, tuple[str, ...]]:
+    """By identity the names that these chargers' habits know to be secrets'; one query."""
+    rows = charge_points.only("cp_id", "vendor", "model", "firmware_version", "quirk_profile", "quirk_settings", "learned")
+    return {row.cp_id: of(row).secret_keys for row in rows}
 
 
 def found(charge_point: ChargePoint) -> list[Known]:

@@ -11,10 +11,11 @@ from django.db.models import BinaryField, Func
 
 from accounts import failures
 from accounts.models import AuditEntry
-from csms import message_text
+from csms import message_text, quirks
 from csms.by_time import between
 from csms.message_log import CALLS, bounded, light
 from csms.models import ChargingSession, Direction, MeterReading, OcppMessage, SessionState
+from csms.rules.secrecy import Also
 
 MOST_FRAMES, MOST_DEEDS, SECONDS = 2_000, 500, 10
 AROUND = timedelta(minutes=1)
@@ -54,6 +55,7 @@ class Replay:
 def of(session: ChargingSession, now: datetime, *, after: int | None = None, tags: bool = False) -> Replay:
     """From a minute before the session to a minute after it, 2,000 frames at a time. Raises message_log.TooMuch."""
     since, until = session.started_at - AROUND, (session.ended_at or now) + AROUND
+    also = quirks.of(session.charge_point).secret_keys
     with bounded(SECONDS):
         rows = between(OcppMessage.objects.filter(charge_point=session.charge_point_id), since, until)
         rows = rows.filter(pk__gt=after) if after else rows
@@ -65,7 +67,7 @@ def of(session: ChargingSession, now: datetime, *, after: int | None = None, tag
         until = follows[0].at if follows else until
         ours = _ours(found, session)
         before, deeds = _deeds(session, since, until)
-        moments = _beats_together([_line(frame, tags) for frame in ours]) + deeds
+        moments = _beats_together([_line(frame, tags, also) for frame in ours]) + deeds
         moments.sort(key=lambda moment: moment.at)
         readings = _readings(session, since, until)
         state = _state_before(session, before, since if after else None)
@@ -103,8 +105,8 @@ def _about(frame: OcppMessage, session: ChargingSession) -> bool:
     return not named or named in _LOST
 
 
-def _line(frame: OcppMessage, tags: bool) -> Moment:
-    return Moment(frame.at, frame=frame, words=message_text.gist(frame.head, tags=tags))
+def _line(frame: OcppMessage, tags: bool, also: Also) -> Moment:
+    return Moment(frame.at, frame=frame, words=message_text.gist(frame.head, tags=tags, also=also))
 
 
 def _beats_together(lines: list[Moment]) -> list[Moment]:

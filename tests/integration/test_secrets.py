@@ -10,7 +10,7 @@ from django.urls import reverse
 
 from accounts import tokens
 from csms import batches, commands, configuration, dispatch, heed, message_writer, quirks, wishes
-from csms.models import Command, CommandBatch, ConfigurationKey
+from csms.models import Command, CommandBatch, ConfigurationKey, OcppMessage
 from tests.charger import Charger
 from tests.stories import as_read, signed_in
 from voltaro import clock
@@ -162,6 +162,24 @@ def test_by_the_api_the_command_line_and_many_at_once(charger, network, client):
         payloads.append(payload)
         charger.accept(uid, {"status": "Accepted"})
     assert SECRET not in everywhere() and json.dumps(payloads).count(SECRET) == 4
+
+
+@pytest.mark.filterwarnings("ignore:StreamingHttpResponse must consume")
+def test_frames_of_before_are_shown_without_what_is_known_to_be_a_secret_since(charger, network):
+    charger.call("DataTransfer", {"vendorId": "V", "data": json.dumps({"dealerCode": SECRET})})
+    frame = OcppMessage.objects.filter(action="DataTransfer", direction="IN").latest("pk")
+    om = signed_in(network.om)
+    text, page, file = reverse("csms:frame", args=[frame.pk]), reverse("csms:message", args=[frame.pk]), reverse("csms:messages-csv")
+
+    def told() -> str:
+        streamed = b"".join(om.get(file, {"charger": "VLT-0001"})).decode()
+        assert "DataTransfer" in streamed
+        return om.get(text).content.decode() + om.get(page).content.decode() + streamed
+
+    assert told().count(SECRET) >= 3
+    habits_page = reverse("csms:habits", args=[charger.row.pk])
+    om.post(habits_page, {**as_read(om, habits_page), "secret_keys": "Dealer*"})
+    assert SECRET not in told()
 
 
 def test_what_its_profile_lists_is_masked_within_seconds(charger, network):
