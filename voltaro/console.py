@@ -11,7 +11,8 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts.models import Company
+from accounts import failures
+from accounts.models import AuditEntry, Company
 from accounts.roles import companies_of, sees_everything
 from billing import webhooks
 from billing.models import Difference, QRPayment, Refund, WebhookEvent
@@ -154,6 +155,7 @@ def _stuck(user: Any, now: datetime) -> list[Stuck]:
             mine(ChargingSession).filter(state=SessionState.STOPPED, billed_at__isnull=True, ended_at__lt=late).count(),
             rows(session, "state__exact=STOPPED&billed_at__isnull=True"),
         ),
+        Stuck("Kept for a person", failures.kept(now, mine(AuditEntry), away=False).count(), reverse("kept")),
         Stuck("Sessions held for review", doubts.held(user).count(), reverse("held"), True),
         Stuck("Webhooks that failed", mine(WebhookEvent).filter(state="failed").count(), rows(event, "state__exact=failed"), True),
         Stuck("Webhooks waiting", mine(WebhookEvent).filter(state="new", received_at__lt=late).count(), rows(event, "state__exact=new")),

@@ -357,6 +357,11 @@ def test_what_is_kept_for_a_person(network, charger):
     assert f"/console/sessions/{ChargingSession.objects.get().pk}/" in text
 
 
+def kept_on_the_front_page(client) -> int:
+    stuck = client.get(reverse("admin:index")).context["stuck"]
+    return next((one.count for one in stuck if one.what == "Kept for a person"), 0)
+
+
 def test_what_a_person_has_looked_at_is_put_away_with_a_note(network, charger):
     charger.transaction_id = 99_999
     charger.stop(4_321)
@@ -364,9 +369,11 @@ def test_what_a_person_has_looked_at_is_put_away_with_a_note(network, charger):
     orphan = AuditEntry.objects.get(action="failure.orphan_stop")
     om, address = signed_in(network.om), reverse("put-away", args=[orphan.pk])
     assert address in om.get(reverse("kept")).content.decode()
+    assert kept_on_the_front_page(om) == 2
     assert "Say in a word" in om.post(address, {"note": " "}, follow=True).content.decode()
     page = om.post(address, {"note": "The box was swapped."}, follow=True).content.decode()
     assert "orphan_stop" not in page and "phantom_start" in page
+    assert kept_on_the_front_page(om) == 1
     away = om.get(reverse("kept") + "?show=away").content.decode()
     assert "orphan_stop" in away and "The box was swapped." in away and "phantom_start" not in away and address not in away
     assert "Somebody had put it away already" in om.post(address, {"note": "Me too."}, follow=True).content.decode()
