@@ -3,7 +3,7 @@
 `edits`: (dotted name of a function, what stands there, what stands there instead). The text must stand there exactly once: a row
 that no longer fits its code is found by a test, not by chance. `shows`: the promises (I1 to I30) whose breaking is its death; another
 one may be the world's own bad day. `by`: "simulation", or the other proof that kills it. `faults`: what its worlds suffer, each with
-its chance, when it needs something rare; such a world is small (`plan`), and keeps its promises without the bug.
+its chance: what the bug needs to be met in a small world (`plan`), which keeps its promises without the bug.
 """
 
 from dataclasses import dataclass, field
@@ -11,8 +11,7 @@ from dataclasses import dataclass, field
 from voltaro.worldsim.simulation import Plan
 
 SIMULATION = "simulation"
-# A world ends as soon as it is found broken: enough cars for a bug to meet them soon.
-PLAN = Plan(chargers=4, riders=14, busy_s=30 * 60)
+# A world ends as soon as it is found broken.
 SMALL = Plan(chargers=2, riders=6, busy_s=15 * 60)
 
 
@@ -24,7 +23,7 @@ class Mutant:
     shows: str = ""
     by: str = SIMULATION
     faults: dict[str, float] | None = field(default=None, hash=False)
-    plan: Plan = PLAN
+    plan: Plan = SMALL
 
 
 MUTANTS = (
@@ -34,18 +33,21 @@ MUTANTS = (
         "A start that is said again is not looked up, and begins another session.",
         (("csms.starts.start", "if repeated is not None:", "if False:"),),
         shows="I29",
+        faults={"duplicate": 1.0, "answer_lost": 0.1},
     ),
     Mutant(
         "start_without_key",
         "A start has no natural key: every time it is said it is another session.",
         (("csms.starts.start_key", "parts = [", "parts = [str(next_transaction_id()), "),),
         shows="I14",
+        faults={"duplicate": 1.0, "answer_lost": 0.1},
     ),
     Mutant(
         "reading_twice",
         "A reading that is said again is inserted again.",
         (("csms.metering._keep", "_INSERT_READINGS.format(", '_INSERT_READINGS.replace(" ON CONFLICT DO NOTHING", "").format('),),
         shows="I29",
+        faults={"duplicate": 1.0, "answer_lost": 0.1},
     ),
     Mutant(
         "payment_twice",
@@ -59,6 +61,7 @@ MUTANTS = (
             ),
         ),
         shows="I28 I29",
+        faults={"webhook_renamed": 0.7, "webhook_twice": 0.5},
     ),
     # -- refunds -----------------------------------------------------------------------------------------------------
     Mutant(
@@ -66,6 +69,7 @@ MUTANTS = (
         "After a charge the whole payment goes back instead of the rest.",
         (("billing.bills._give_back", "rest = min(made.refund_due, refunds.held(payment))", "rest = payment.amount_paid"),),
         shows="I3 I29",
+        faults={"unplugs_early": 0.5},
     ),
     # -- start or refund ---------------------------------------------------------------------------------------------
     Mutant(
@@ -73,18 +77,25 @@ MUTANTS = (
         "A start does not use its permit up: the money goes back although it charges.",
         (("csms.starts.start", "answer.permit.state, answer.permit.ask_at = IdTag.State.USED, None", "answer.permit.ask_at = None"),),
         shows="I17 I18",
+        faults={"overstays": 0.6},
     ),
     Mutant(
         "expiry_forgotten",
         "What was paid and did not start in time is not given back.",
         (("billing.payments.to_expire", "late = Q(start_deadline__lte=now) | ", "late = "),),
         shows="I25 I27",
+        faults={"never_comes": 0.6},
     ),
     Mutant(
         "stop_not_asked",
         "A start that nobody may is recorded, and not told to stop.",
-        (("csms.starts._unwelcome", 'sessions.ask_stop(session, trigger="not_authorized")', "pass"),),
+        (
+            ("csms.starts._unwelcome", 'sessions.ask_stop(session, trigger="not_authorized")', "pass"),
+            ("csms.starts._create", "session.stop_due_at = session.stop_asked_at = now", "pass"),
+            ("csms.starts._create", "if permit else None if answer.accepted else 0", "if permit else None"),
+        ),
         shows="I17",
+        faults={"away_at_start": 0.5, "comes_late": 0.5, "card": 0.5},
     ),
     # -- energy ------------------------------------------------------------------------------------------------------
     Mutant(
@@ -98,18 +109,21 @@ MUTANTS = (
             ),
         ),
         shows="I8 I29",
+        faults={"meter_jump": 0.2, "meter_back": 0.2},
     ),
     Mutant(
         "jump_is_energy",
         "A register that jumps has delivered: no plausibility.",
         (("csms.rules.meter.advance", "if 0 <= rise <= cap_wh:", "if 0 <= rise:"),),
         shows="I8",
+        faults={"meter_jump": 0.3},
     ),
     Mutant(
         "reported_is_billed",
         "What the charger reports is billed, not what was counted.",
         (("billing.bills.bill", "wh = doubts.billable_wh(session)", "wh = max(0, session.reported_wh or session.energy_wh)"),),
         shows="I5 I8 I17 I29",
+        faults={"meter_jump": 0.2, "meter_back": 0.2},
     ),
     # -- the life of a session ---------------------------------------------------------------------------------------
     Mutant(
@@ -120,18 +134,21 @@ MUTANTS = (
             ("csms.rules.session._stopped", "if not session.live:", "if False:"),
         ),
         shows="I5 I20 I29",
+        faults={"duplicate": 1.0, "operator_stops": 0.4, "answer_lost": 0.1},
     ),
     Mutant(
         "nobody_times_out",
         "A suspended session whose charger never comes back is never ended.",
         (("csms.sessions.timeout_due", "return each(list(", "return 0 and each(list("),),
         shows="I5 I25",
+        faults={"strange": 1.0, "reboot": 1.0},
     ),
     Mutant(
         "end_unaudited",
         "A session ends, and no audit entry says so.",
         (("csms.sessions._finalize", "_record(row, before, after, verdict)", "pass"),),
         shows="I22",
+        faults={},
     ),
     # -- bills -------------------------------------------------------------------------------------------------------
     Mutant(
@@ -139,12 +156,14 @@ MUTANTS = (
         "GST is rounded down instead of half up.",
         (("billing.rules.tariff.price", "cgst = half_up(energy_charge * gst_bp, 20_000)", "cgst = energy_charge * gst_bp // 20_000"),),
         shows="I8 I9",
+        faults={},
     ),
     Mutant(
         "bell_only",
         "Bills are made of what has just ended; what a lost bell left is not found by the beat.",
         (("billing.bills.due", '.order_by("ended_at")', '.filter(ended_at__gt=now - timedelta(seconds=10)).order_by("ended_at")'),),
         shows="I5 I25",
+        faults={"bell_lost": 0.7},
     ),
     Mutant(
         "overrun_charged",
@@ -157,6 +176,7 @@ MUTANTS = (
             ),
         ),
         shows="I3 I29",
+        faults={"late_stop": 1.0},
     ),
     # -- the franchisees' money ----------------------------------------------------------------------------------------
     Mutant(
@@ -164,12 +184,14 @@ MUTANTS = (
         "A share that is in a payout already is gathered into the next one too.",
         (("franchise.payouts.to_collect", "payout__isnull=True, ", ""),),
         shows="I7",
+        faults={"transfer_fails": 0.6, "psp_refused": 0.3},
     ),
     Mutant(
         "share_of_the_gross",
         "The franchisee's share is reckoned from what was paid, not from what is left after the refund.",
         (("franchise.settlements._weigh", "refund=bill.refund_due + bill.remainder,", "refund=0,"),),
         shows="I7 I29",
+        faults={"unplugs_early": 0.5},
     ),
     # -- commands, answers, logs ---------------------------------------------------------------------------------------
     Mutant(
@@ -190,12 +212,14 @@ MUTANTS = (
             ),
         ),
         shows="I12",
+        faults={"database_away": 0.2, "deadlock": 0.01},
     ),
     Mutant(
         "fact_refused",
         "A stop for a transaction we do not know is refused.",
         (("csms.metering.stopped", "if row is None:", "if row is None and said.transaction_ref and 1 / 0:"),),
         shows="I29",
+        faults={"foreign_stop": 0.5},
     ),
     Mutant(
         "payer_in_the_log",
@@ -208,6 +232,7 @@ MUTANTS = (
             ),
         ),
         shows="I23",
+        faults={},
     ),
     # -- locks: what no world shows, because one thing happens after another there ----------------------------------------
     Mutant(
@@ -295,7 +320,7 @@ MUTANTS = (
         ),
         by="kill sweep: the_worker_of_bills",
     ),
-    # -- what needs something rare: small worlds with much of it ---------------------------------------------------------
+    # -- what needs something rare ---------------------------------------------------------
     Mutant(
         "refund_fresh_key",
         "A refund whose answer was lost is sent again under a fresh idempotency key, without asking.",
@@ -305,7 +330,6 @@ MUTANTS = (
         ),
         shows="I2 I4",
         faults={"psp_lost": 0.5, "webhook_dropped": 0.6, "operator_stops": 0.4},
-        plan=SMALL,
     ),
     Mutant(
         "refund_unknown_is_no",
@@ -313,7 +337,6 @@ MUTANTS = (
         (("billing.refunds._work", "_later(refund, None, str(silence), UNKNOWN_S)", "_refused(refund, silence)"),),
         shows="I2 I3 I4",
         faults={"psp_lost": 0.3, "unplugs_early": 0.8},
-        plan=SMALL,
     ),
     Mutant(
         "failed_refund_forgotten",
@@ -321,7 +344,6 @@ MUTANTS = (
         (("billing.refunds._fail", "    ledger.post(", "    source or ledger.post("),),
         shows="I2 I3",
         faults={"refund_fails": 0.7, "unplugs_early": 0.5},
-        plan=SMALL,
     ),
     Mutant(
         "start_after_refund",
@@ -332,7 +354,6 @@ MUTANTS = (
         ),
         shows="I17 I18",
         faults={"away_at_start": 0.8, "comes_late": 0.6},
-        plan=SMALL,
     ),
     Mutant(
         "limit_ignored",
@@ -340,7 +361,6 @@ MUTANTS = (
         (("csms.starts._create", "limit_wh=permit.limit_wh if permit else", "limit_wh=None if permit else"),),
         shows="I17",
         faults={},
-        plan=SMALL,
     ),
     Mutant(
         "transaction_of_anybody",
@@ -352,7 +372,6 @@ MUTANTS = (
         ),
         shows="I15",
         faults={"foreign_stop": 0.5},
-        plan=SMALL,
     ),
     Mutant(
         "resume_for_ever",
@@ -368,7 +387,6 @@ MUTANTS = (
         (("csms.starts.start", "_supersede(connector, now)", "pass"),),
         shows="I13 I29",
         faults={"strange": 1.0, "card": 0.7, "workers_away": 0.05},
-        plan=SMALL,
     ),
     Mutant(
         "remainder_forgotten",
@@ -376,7 +394,6 @@ MUTANTS = (
         (("billing.bills._books", "if end.remainder:", "if False:"),),
         shows="I3",
         faults={},
-        plan=SMALL,
     ),
     Mutant(
         "payout_fresh_key",
@@ -391,7 +408,6 @@ MUTANTS = (
         ),
         shows="I7",
         faults={"psp_lost": 0.5, "webhook_dropped": 0.9},
-        plan=SMALL,
     ),
     Mutant(
         "payout_unknown_is_no",
@@ -405,7 +421,6 @@ MUTANTS = (
         ),
         shows="I7",
         faults={"psp_lost": 0.5, "webhook_dropped": 0.9},
-        plan=SMALL,
     ),
     Mutant(
         "command_marked_late",
@@ -413,6 +428,5 @@ MUTANTS = (
         (("csms.commands.next_to_send", 'command.save(update_fields=["state", "sent_at", "epoch"])', "pass"),),
         shows="I19",
         faults={},
-        plan=SMALL,
     ),
 )
