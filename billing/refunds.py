@@ -61,18 +61,31 @@ def make(payment: QRPayment, amount_paise: int, reason: str) -> Refund:
     return refund
 
 
-@transaction.atomic
 def again(refund_pk: int) -> Refund | None:
-    """A person asks for a failed refund once more: a new row with a new key. None when that was already done."""
+    """A person asks for a failed refund once more: a new row with a new key, for what other hands have not given back meanwhile.
+
+    None when that was already done, or nothing is left.
+    """
     payment_pk = Refund.objects.values_list("payment_id", flat=True).get(pk=refund_pk)
-    payment = _lock_payment(payment_pk)
-    refund = Refund.objects.get(pk=refund_pk)
-    alive = Refund.objects.filter(payment=payment, reason=refund.reason).exclude(state=State.FAILED).exists()
-    if refund.state != State.FAILED or alive or refund.amount_paise > held(payment):
-        return None
-    payment.review = ""
+    adopt_all(payment_pk)
+    with transaction.atomic():
+        payment = _lock_payment(payment_pk)
+        refund = Refund.objects.get(pk=refund_pk)
+        alive = Refund.objects.filter(payment=payment, reason=refund.reason).exclude(state=State.FAILED).exists()
+        if refund.state != State.FAILED or alive:
+            return None
+        return _instead(payment, refund)
+
+
+def _instead(payment: QRPayment, failed: Refund) -> Refund | None:
+    """What is still held of a failed refund is owed anew (the payment's row is locked); None when other hands gave it back."""
+    rest = min(failed.amount_paise, held(payment))
+    payment.review = "refunded_too_much" if rest < 0 else "rest_too_small" if 0 < rest < SMALLEST_REFUND_PAISE else ""
     payment.save(update_fields=["review"])
-    return make(payment, refund.amount_paise, refund.reason)
+    if rest >= SMALLEST_REFUND_PAISE:
+        return make(payment, rest, failed.reason)
+    settle(payment)
+    return None
 
 
 def give_back(payment_pk: int) -> Refund | None:
@@ -167,10 +180,20 @@ def _work(refund: Refund, found: State) -> None:
     except razorpay.Unknown as silence:
         _later(refund, None, str(silence), UNKNOWN_S)
     except razorpay.Declined as no:
-        _refused(refund, no)
+        _declined(refund, no)
     except Exception as error:
         log.exception("refund %s: not persisted", refund.pk)
         _later(refund, None, type(error).__name__)
+
+
+def _declined(refund: Refund, no: razorpay.Declined) -> None:
+    """Perhaps because other hands gave back a part of it: Razorpay is asked for those first, as only then the rest is known."""
+    try:
+        adopt_all(refund.payment_id)
+    except (razorpay.TryAgain, razorpay.Unknown, razorpay.Declined) as silence:
+        _later(refund, None, f"{no}; {silence}", UNKNOWN_S)
+    else:
+        _refused(refund, no)
 
 
 def _call(refund: Refund, found: State) -> dict[str, Any]:
@@ -211,14 +234,17 @@ def _later(refund: Refund, state: State | None, why: str, wait_s: int | None = N
 
 @transaction.atomic
 def _refused(refund: Refund, no: razorpay.Declined) -> None:
-    """Razorpay says no: the money is ours to hold again, and a person must look."""
-    _lock_payment(refund.payment_id)
+    """Razorpay says no: the money is ours to hold again. What other hands left of it is owed anew; else a person must look."""
+    payment = _lock_payment(refund.payment_id)
     row = Refund.objects.select_for_update(no_key=True).get(pk=refund.pk)
     if row.state != State.ASKING:
         _later(row, None, str(no), POLL_S)
         return
     row.last_error = str(no)[:300]
     _fail(row)
+    payment.refresh_from_db()
+    if held(payment) < row.amount_paise:
+        _instead(payment, row)
 
 
 # -- what Razorpay says of it, whoever brought it -----------------------------------------------------------------------

@@ -165,6 +165,36 @@ def test_a_refusal_takes_the_money_back_into_the_books_and_calls_a_person(sandbo
     assert money.books_are_right()
 
 
+@pytest.mark.parametrize("by_hand, rest", [(20_000, 12_004), (31_950, 0), (32_004, 0)])
+def test_what_other_hands_gave_back_unheard_is_left_out_when_ours_is_refused(sandbox, kaveri_qr, by_hand, rest):
+    """Its webhook never came, so we ask for all of it, and Razorpay refuses: the rest is what is owed, and no person is needed."""
+    refund = owed(sandbox, kaveri_qr)
+    razorpay.create_refund(str(refund.payment), {"amount": by_hand, "speed": "normal"}, "by-hand-on-the-dashboard")
+    for _ in range(3):
+        work()
+        clock.shift(60)
+    refund.refresh_from_db()
+    payment = QRPayment.objects.get()
+    assert refund.state == "failed"
+    assert [one.amount_paise for one in payment.refunds.filter(state="processed", reason="surplus")] == ([rest] if rest else [])
+    assert payment.review == ("" if by_hand + rest == 32_004 else "rest_too_small")
+    assert (payment.state == "settled") == (payment.review == "")
+    assert sum(one["amount"] for one in at_razorpay(refund)) == by_hand + rest
+    assert money.books_are_right()
+
+
+def test_a_person_asks_again_for_what_is_left(sandbox, kaveri_qr, monkeypatch):
+    refund = owed(sandbox, kaveri_qr)
+    with monkeypatch.context() as patch:
+        patch.setattr(razorpay, "create_refund", lambda *_: (_ for _ in ()).throw(razorpay.Declined(400, "BAD_REQUEST_ERROR", "no")))
+        work()
+    razorpay.create_refund(str(refund.payment), {"amount": 12_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    assert refunds.again(refund.pk).amount_paise == 20_004
+    work()
+    assert QRPayment.objects.get().state == "settled"
+    assert money.books_are_right()
+
+
 def test_a_key_used_with_another_body_is_looked_up_before_it_is_given_up(sandbox, kaveri_qr, caplog):
     """Something changed the body under the same key: our refund is there already, so nothing is lost and nothing doubled."""
     refund = owed(sandbox, kaveri_qr)
