@@ -70,7 +70,7 @@ def persist(payout_id: int, transfer: dict[str, Any], now: datetime) -> Payout:
         return fail(payout_id, why, now, transfer_id=transfer["id"], low_balance="insufficient_balance" in f"{error}".lower())
     with transaction.atomic():
         payout = Payout.objects.select_for_update(no_key=True).get(pk=payout_id)
-        if not _is_of(payout, transfer, now):
+        if _overtaken(payout, transfer, said) or not _is_of(payout, transfer, now):
             return payout
         before = payout.state
         payout.razorpay_id = transfer["id"]
@@ -100,6 +100,11 @@ def persist(payout_id: int, transfer: dict[str, Any], now: datetime) -> Payout:
     if settlement and payout.state == State.PROCESSED and not payout.settlement_id:
         settle(str(settlement), now)
     return payout
+
+
+def _overtaken(payout: Payout, transfer: dict[str, Any], said: str) -> bool:
+    """Whether this answer is of before the failure we have heard of since: whoever asked was slower than the webhook."""
+    return payout.state == State.FAILED and payout.razorpay_id == transfer["id"] and said in ("created", "pending")
 
 
 def _is_of(payout: Payout, transfer: dict[str, Any], now: datetime) -> bool:

@@ -280,6 +280,34 @@ def test_a_webhook_before_our_own_answer_is_no_second_deed(network, route):
     assert books(network.kaveri)["owed"] == 0
 
 
+def test_an_answer_that_a_webhook_overtook_is_no_contradiction(network, route, monkeypatch):
+    """It was pending when Razorpay answered; before we read that, it had failed, and we knew."""
+    share(network.kaveri_connector)
+    route.mood = ["pending"]
+
+    def fails() -> None:
+        transfer = next(iter(route.made.values()))
+        transfer |= {"status": "failed", "error": {"code": "BAD_REQUEST_ERROR", "description": "the account is frozen"}}
+        hear("transfer.failed", transfer=transfer)
+        payouts.transfers.hear_due(clock.now(), 10)
+
+    route.before_answer = fails
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            razorpay, "create_transfer", lambda body, key: {**route.create_transfer(body, key), "status": "pending", "error": None}
+        )
+        work()
+    dead = Payout.objects.get()
+    assert (dead.state, dead.retry_at is not None) == (State.FAILED, True)
+    assert not AuditEntry.objects.filter(action="payout.contradiction").exists()
+    clock.shift(1801)
+    route.before_answer = lambda: None
+    payouts.retry_due(clock.now(), 10)
+    work()
+    assert Payout.objects.get(follows=dead).state == State.PROCESSED
+    assert books(network.kaveri)["owed"] == 0
+
+
 def test_transfers_of_other_installations_are_not_ours_to_act_upon(network, route):
     theirs = {"id": "trf_TheirsTheirsTh", "status": "processed", "amount": 205_03, "recipient": "acc_Kaveri00000000", "notes": []}
     event = hear("transfer.processed", transfer=theirs)
