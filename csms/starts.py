@@ -39,8 +39,11 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
     charge_point = ChargePoint.objects.get(pk=charge_point_pk)
     found = stations.connector(charge_point.cp_id, min(said.connector_no, stations.MAX_CONNECTORS))
     connector = permits.lock_connector(found.pk)
-    key = start_key(said, charge_point.boot_count)
-    repeated = ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit", "card").first()
+    key = start_key(said)
+    repeated = _begun(charge_point, key)
+    if repeated is not None and said.at is None and _may_begin_again(repeated):
+        key = start_key(said, charge_point.boot_count)
+        repeated = _begun(charge_point, key)
     if repeated is not None:
         return _answer(repeated, new=False, status=_told(repeated))
     asked = outcomes.start_asked(charge_point_pk, connector.connector_id, said.tag, now)
@@ -97,12 +100,24 @@ def _asked_too_late(connector: Connector, now: datetime) -> IdTag | None:
     return lately.filter(start_until__gt=now - timedelta(seconds=TOO_LATE_S)).order_by("-pk").first()
 
 
-def start_key(said: StartReported, boot_count: int) -> str:
-    """What makes a start itself. With a clock that is not set, two real starts may look alike: then the boot tells them apart."""
+def start_key(said: StartReported, boot_count: int | None = None) -> str:
+    """What makes a start itself; with its boot, where nothing else tells it from an earlier one."""
     parts = [str(said.connector_no), tags.normal(said.tag), said.reported_at, str(said.meter_start_wh)]
-    if said.at is None:
+    if boot_count is not None:
         parts.append(f"boot {boot_count}")
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:40]
+
+
+def _begun(charge_point: ChargePoint, key: str) -> ChargingSession | None:
+    return ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit", "card").first()
+
+
+def _may_begin_again(earlier: ChargingSession) -> bool:
+    """Whether a start that looks the same, of a charger whose clock is not set, may be another one: a card's, after its stop was told,
+    and nothing flowed between. A permit is for one start only; where energy flowed, the register has moved on.
+    """
+    over = not earlier.live and earlier.energy_wh == 0 and "inferred" not in earlier.flags
+    return over and (earlier.permit is None or earlier.permit.kind != IdTag.Kind.ONE_TIME)
 
 
 def _judge(

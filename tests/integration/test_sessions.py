@@ -61,6 +61,27 @@ def test_the_same_start_again_is_the_same_session(charger, permit):
     assert ChargingSession.objects.count() == 1
 
 
+UNSET = "1970-01-01T00:00:07Z"
+
+
+def test_a_start_said_again_after_a_boot_is_the_same_even_if_no_clock_tells(charger, permit):
+    first = charger.start(tag=permit.tag, meter=5, timestamp=UNSET)
+    charger.boot()
+    assert charger.start(tag=permit.tag, meter=5, timestamp=UNSET) == first
+    assert ChargingSession.objects.count() == 1
+
+
+def test_a_card_may_begin_again_at_a_charger_without_a_clock_when_nothing_flowed(charger, network):
+    IdTag.objects.create(tag="CARD0001", kind=IdTag.Kind.RFID, company=network.voltaro)
+    first = charger.start(tag="CARD0001", meter=5, timestamp=UNSET)["transactionId"]
+    assert charger.start(tag="CARD0001", meter=5, timestamp=UNSET)["transactionId"] == first
+    charger.stop(5)
+    charger.boot()
+    second = charger.start(tag="CARD0001", meter=5, timestamp=UNSET)["transactionId"]
+    assert second != first
+    assert charger.start(tag="CARD0001", meter=5, timestamp=UNSET)["transactionId"] == second
+
+
 def test_a_stop_again_changes_nothing(charger, permit):
     charger.start(tag=permit.tag, meter=0)
     charger.charge(0, 2_000)
