@@ -100,7 +100,7 @@ class Razorpay:
         self.clockwork.reach("psp_slow", self.process.what)
         if self.process.what == "webhooks" and self.delivered:  # and Razorpay, in doubt, sends it again meanwhile
             again = self.delivered[-1]
-            self.clockwork.after(self.dice.uniform(0.1, 2), lambda: self._knock(*again))
+            self.clockwork.after(self.dice.uniform(0.1, 2), lambda: self._try(*again))
         self.process.wait(self.dice.uniform(2.0, SLOWEST_S))
 
     def _moods(self, path: str) -> None:
@@ -175,15 +175,15 @@ class Razorpay:
             signature = _signed(raw, SECRETS[1])
         if self.faults.strikes("webhook_late", self.dice):
             self.clockwork.reach("webhook_late")
-            self.clockwork.after(self.dice.uniform(60, 1200), lambda: self._knock(raw, signature, event_id))
+            self.clockwork.after(self.dice.uniform(60, 1200), lambda: self._try(raw, signature, event_id))
             return 200
         if self.faults.strikes("webhook_twice", self.dice):
             self.clockwork.reach("webhook_twice")
             wait_s = self.dice.choice((0.0, 1.0, 60.0)) * self.dice.random()
-            self.clockwork.after(wait_s, lambda: self._knock(raw, signature, event_id))
+            self.clockwork.after(wait_s, lambda: self._try(raw, signature, event_id))
         if self.faults.strikes("webhook_renamed", self.dice):
             self.clockwork.reach("webhook_renamed")
-            self.clockwork.after(self.dice.uniform(0, 30), lambda: self._knock(raw, signature, event_id + "again"))
+            self.clockwork.after(self.dice.uniform(0, 30), lambda: self._try(raw, signature, event_id + "again"))
         if self.faults.strikes("webhook_forged", self.dice):
             self._forge(raw, genuine=self.dice.random() < 0.5)
         self.delivered = [*self.delivered[-50:], (raw, signature, event_id)]
@@ -220,10 +220,11 @@ class Razorpay:
         self.clockwork.after(wait_s, lambda: self._try(made, signature, event_id))
 
     def _try(self, raw: bytes, signature: str, event_id: str) -> None:
+        """One delivery more, that nobody waits for."""
         try:
             self._knock(raw, signature, event_id)
         except ConnectionResetError:
-            self.clockwork.tell("a forger was not heard")
+            self.clockwork.tell("a delivery was not heard")
 
 
 def _signed(raw: bytes, secret: str) -> str:
