@@ -51,18 +51,22 @@ def sent(context: Context, command: Command, now: datetime) -> None:
 
 
 def seen(context: Context, action: str, payload: dict[str, Any], now: datetime) -> None:
-    """A message came in on a socket that waits for something."""
+    """A message came in on a socket that waits for something. It waits no longer once what the message showed is stored."""
     waits = context.triggered.get(action)
     if waits is not None and (waits.connector_no is None or waits.connector_no == payload.get("connectorId")):
-        for one in [name for name, other in list(context.triggered.items()) if other is waits]:
-            del context.triggered[one]
         if now < waits.until:
             commands.effective(Command.objects.filter(pk=waits.command_pk), now, f"{action} came.")
+        _came(context, waits)
     if action == "BootNotification" and "Reset" in context.awaits:
-        context.awaits.discard("Reset")
         commands.effective(Command.objects.filter(charge_point_id=context.charge_point_pk, action="Reset"), now, "It booted.")
+        context.awaits.discard("Reset")
     if action == "StatusNotification" and availability.ACTION in context.awaits and not availability.settle(context.charge_point_pk, now):
         context.awaits.discard(availability.ACTION)
+
+
+def _came(context: Context, waits: Triggered) -> None:
+    for one in [name for name, other in context.triggered.items() if other is waits]:
+        del context.triggered[one]
 
 
 # -- starts ----------------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import json
 from datetime import timedelta
 
 import pytest
+from django.db import OperationalError
 
 from csms import alerts, commands, health, learned, outcomes
 from csms.models import Alert, ChargingSession, Command, IdTag
@@ -49,6 +50,17 @@ def error(charger: Charger, command: Command, code: str, words: str = "") -> Non
 
 def open_alert(charger: Charger, kind: str) -> Alert | None:
     return Alert.objects.filter(charge_point=charger.row, kind=kind, cleared_at=None).first()
+
+
+def test_what_is_seen_while_the_database_is_away_is_seen_when_it_is_back(charger, ask, monkeypatch):
+    command = ask("Reset", {"type": "Hard"})
+    charger.accept(command.unique_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(commands, "effective", lambda *_: (_ for _ in ()).throw(OperationalError("away")))
+        with pytest.raises(OperationalError):
+            outcomes.seen(charger.context, "BootNotification", {}, clock.now())
+    outcomes.seen(charger.context, "BootNotification", {}, clock.now())
+    assert state(command) == "effective"
 
 
 # -- restarts -----------------------------------------------------------------------------------------------------------
