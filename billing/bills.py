@@ -140,7 +140,7 @@ def _give_back(payment: QRPayment, made: Bill) -> None:
         refunds.make(payment, rest, "surplus" if made.billed_wh else "zero_energy")
     else:
         payment.state = QRPayment.State.ENDED
-        payment.review = payment.review if refunds.held(payment) == 0 else "refunded_too_much" if rest < 0 else "rest_too_small"
+        payment.review = "refunded_too_much" if rest < 0 else payment.review
         payment.save(update_fields=["state", "review"])
         refunds.settle(payment)
 

@@ -144,6 +144,6 @@ def _give_back(payment: QRPayment, less: Credit) -> None:
         payment.save(update_fields=["settled_at"])
         refunds.make(payment, rest, REASON)
     elif less.given_back:
-        payment.review = payment.review or ("refunded_too_much" if rest < 0 else "rest_too_small" if rest else "")
+        payment.review = payment.review or ("refunded_too_much" if rest < 0 else "")
         payment.save(update_fields=["review"])
         refunds.settle(payment)

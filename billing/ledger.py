@@ -111,7 +111,7 @@ def _differs(payment: QRPayment, refunds: list[Refund], actual: dict[str, int]) 
     bill: Bill | None = getattr(payment, "bill", None)
     asked = sum(r.amount_paise for r in refunds if r.asked_at and r.state != Refund.State.FAILED)
     done = sum(r.amount_paise for r in refunds if r.state == Refund.State.PROCESSED)
-    remainder = bill.remainder if bill else payment.amount_paid if payment.refund_reason == REMAINDER_REASON else 0
+    remainder = payment.remainder + (bill.remainder if bill else 0)
     billed = bill.total if bill else 0
     held = payment.amount_paid - billed - remainder - asked
     fee = payment.fee or 0

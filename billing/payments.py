@@ -147,10 +147,9 @@ def _act(payment: QRPayment, verdict: Verdict, facts: Facts) -> None:
             refunds.make(payment, payment.amount_paid, verdict.reason)
         case Deed.REVIEW if verdict.reason == ledger.REMAINDER_REASON:
             # Nothing can go back and nothing can start: it is a remainder as a whole.
-            subject = ledger.of_payment(payment)
-            ledger.post(f"remainder:{subject}", [("prepaid", payment.amount_paid, subject), ("remainders", -payment.amount_paid, subject)])
-            payment.refund_reason, payment.state, payment.settled_at = verdict.reason, State.SETTLED, clock.now()
-            payment.save(update_fields=["refund_reason", "state", "settled_at"])
+            payment.refund_reason = verdict.reason
+            payment.save(update_fields=["refund_reason"])
+            refunds.settle(payment)
         case Deed.REVIEW:
             payment.review = verdict.reason
             payment.save(update_fields=["review"])

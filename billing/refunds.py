@@ -80,7 +80,7 @@ def again(refund_pk: int) -> Refund | None:
 def _instead(payment: QRPayment, failed: Refund) -> Refund | None:
     """What is still held of a failed refund is owed anew (the payment's row is locked); None when other hands gave it back."""
     rest = min(failed.amount_paise, held(payment))
-    payment.review = "refunded_too_much" if rest < 0 else "rest_too_small" if 0 < rest < SMALLEST_REFUND_PAISE else ""
+    payment.review = "refunded_too_much" if rest < 0 else ""
     payment.save(update_fields=["review"])
     if rest >= SMALLEST_REFUND_PAISE:
         return make(payment, rest, failed.reason)
@@ -110,7 +110,7 @@ def give_rest(payment: QRPayment, reason: str) -> Refund | None:
     if rest >= SMALLEST_REFUND_PAISE:
         return make(payment, rest, reason)
     payment.state, payment.refund_reason = QRPayment.State.REFUNDING, reason
-    payment.review = payment.review or ("refunded_too_much" if rest < 0 else "rest_too_small" if rest else "")
+    payment.review = payment.review or ("refunded_too_much" if rest < 0 else "")
     payment.save(update_fields=["state", "refund_reason", "review"])
     settle(payment)
     return None
@@ -120,7 +120,7 @@ def held(payment: QRPayment) -> int:
     """Paise of this payment that are neither billed, nor a remainder, nor refunded or being refunded."""
     bill = Bill.objects.filter(payment=payment).first()
     back = payment.refunds.exclude(state=State.FAILED).aggregate(total=Sum("amount_paise"))["total"] or 0
-    return payment.amount_paid - (bill.total + bill.remainder if bill else 0) - back
+    return payment.amount_paid - payment.remainder - (bill.total + bill.remainder if bill else 0) - back
 
 
 # -- the worker -----------------------------------------------------------------------------------------------------
@@ -361,18 +361,24 @@ def _arrived(refund: Refund, payment: QRPayment) -> None:
 
 
 def settle(payment: QRPayment) -> bool:
-    """Close a payment (its row is locked) once nothing of it is held or on its way.
+    """Close a payment (its row is locked) once nothing of it is held or on its way; paise that cannot go back are a remainder.
 
     While a permit or a session lives on it, it stays open.
     """
     if payment.state in (QRPayment.State.STARTING, QRPayment.State.CHARGING):
         return False
-    if payment.refunds.filter(state__in=[State.DUE, State.ASKING, State.PENDING]).exists() or held(payment) != 0:
+    rest = held(payment)
+    if payment.refunds.filter(state__in=[State.DUE, State.ASKING, State.PENDING]).exists() or not 0 <= rest < SMALLEST_REFUND_PAISE:
         return False
-    if payment.state != QRPayment.State.SETTLED:
+    if rest:
+        subject = ledger.of_payment(payment)
+        payment.remainder += rest
+        ledger.post(f"remainder:{subject}:{payment.remainder}", [("prepaid", rest, subject), ("remainders", -rest, subject)])
+    if rest or payment.state != QRPayment.State.SETTLED:
         payment.state, payment.settled_at = QRPayment.State.SETTLED, clock.now()
-        payment.save(update_fields=["state", "settled_at"])
-        audit.record("payment.settled", payment)
+        payment.review = "" if payment.review == "refund_failed" else payment.review  # what failed has gone back another way
+        payment.save(update_fields=["state", "settled_at", "remainder", "review"])
+        audit.record("payment.settled", payment, after={"remainder": rest} if rest else None)
     return True
 
 

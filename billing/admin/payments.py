@@ -73,6 +73,7 @@ class QRPaymentAdmin(MoneyAdmin):
             "limit",
             "session",
             "the_bill",
+            "kept",
             "paid_at",
             "heard_at",
             "start_deadline",
@@ -80,10 +81,11 @@ class QRPaymentAdmin(MoneyAdmin):
         ),
         *("tariff", "frozen_price", "in_the_books"),
     ]
-    readonly_fields = ["upi_id", "paid", "service_fee", "fee_taken", "limit", "the_bill", "frozen_price", "in_the_books"]
+    readonly_fields = ["upi_id", "paid", "service_fee", "fee_taken", "limit", "the_bill", "kept", "frozen_price", "in_the_books"]
     inlines = [RefundLines]
     actions = ["give_back"]
     paid, service_fee, fee_taken = money("amount_paid", "Paid"), money("platform_fee", "Platform fee"), money("fee", "Razorpay's fee")
+    kept = money("remainder", "Remainder")
 
     @admin.display(description="UPI id")
     def upi_id(self, row: QRPayment) -> str:

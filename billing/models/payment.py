@@ -66,6 +66,9 @@ class QRPayment(Audited):
     tariff_snapshot = models.JSONField(default=dict, blank=True)
     state = models.CharField(max_length=10, choices=State, default=State.RECEIVED)
     refund_reason = models.CharField(max_length=40, blank=True)
+    remainder = models.BigIntegerField(
+        default=0, help_text="paise that Razorpay cannot refund (under a rupee), beside the remainder of its bill"
+    )
     review = models.CharField(max_length=40, blank=True, help_text="Why a person must look at it; empty: nobody must.")
     permit = models.OneToOneField("csms.IdTag", models.PROTECT, null=True, blank=True, related_name="payment")
     session = models.OneToOneField("csms.ChargingSession", models.PROTECT, null=True, blank=True, related_name="payment")
@@ -79,6 +82,7 @@ class QRPayment(Audited):
         ordering = ["-id"]
         constraints = [
             models.CheckConstraint(condition=Q(amount_paid__gt=0) & Q(amount_paid__lte=10_000_000_00), name="payment_amount_sane"),
+            models.CheckConstraint(condition=Q(remainder__gte=0), name="payment_remainder_not_negative"),
             models.CheckConstraint(condition=Q(platform_fee__gte=0) & Q(platform_fee__lte=F("amount_paid")), name="payment_fee_sane"),
         ]
         indexes = [

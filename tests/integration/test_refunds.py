@@ -177,8 +177,7 @@ def test_what_other_hands_gave_back_unheard_is_left_out_when_ours_is_refused(san
     payment = QRPayment.objects.get()
     assert refund.state == "failed"
     assert [one.amount_paise for one in payment.refunds.filter(state="processed", reason="surplus")] == ([rest] if rest else [])
-    assert payment.review == ("" if by_hand + rest == 32_004 else "rest_too_small")
-    assert (payment.state == "settled") == (payment.review == "")
+    assert (payment.state, payment.review, payment.remainder) == ("settled", "", 32_004 - by_hand - rest)
     assert sum(one["amount"] for one in at_razorpay(refund)) == by_hand + rest
     assert money.books_are_right()
 
@@ -314,14 +313,15 @@ def test_refunded_by_hand_while_the_car_charges(sandbox, kaveri_qr):
         assert session.commands.filter(action="RemoteStopTransaction").count() == stops
 
 
-def test_paise_that_cannot_go_back_after_a_refund_by_hand_are_shown(sandbox, kaveri_qr):
+def test_paise_that_cannot_go_back_after_a_refund_by_hand_are_a_remainder(sandbox, kaveri_qr):
     payment = money.pay(sandbox, kaveri_qr, 50_000)
     razorpay.create_refund(str(payment), {"amount": 49_950, "speed": "normal"}, "by-hand-on-the-dashboard")
     money.deliver(sandbox, "refund.processed")
     money.work_webhooks()
     payments.expire_due(clock.now(), 10)
     payment.refresh_from_db()
-    assert (payment.state, payment.review) == ("refunding", "rest_too_small")
+    assert (payment.state, payment.review, payment.remainder) == ("settled", "", 50)
+    assert ledger.balance("remainders") == -50
     assert money.books_are_right()
 
 

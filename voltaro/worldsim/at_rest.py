@@ -56,9 +56,9 @@ def end(store: Any, people: People) -> list[str]:
     """What must be true of a world at rest."""
     found = []
     for one in rows(
-        "SELECT q.razorpay_payment_id AS id, q.amount_paid, q.review, coalesce(b.total, 0) + coalesce(b.remainder, 0) AS billed, "
+        "SELECT q.razorpay_payment_id AS id, q.amount_paid, q.review, coalesce(b.total, 0) AS billed, "
         "coalesce((SELECT sum(-amount_paise) FROM billing_posting p WHERE p.account = 'remainders' AND p.subject = "
-        "  'payment:' || q.razorpay_payment_id AND b.id IS NULL), 0) AS remainder, "
+        "  'payment:' || q.razorpay_payment_id), 0) AS remainder, "
         "(SELECT coalesce(sum(amount_paise), 0) FROM billing_refund r WHERE r.payment_id = q.id AND r.state = 'processed') AS back "
         "FROM billing_qrpayment q LEFT JOIN billing_bill b ON b.payment_id = q.id"
     ):
