@@ -6,7 +6,7 @@ from django.contrib import admin
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 
 from accounts.filters import ScopedRelatedFilter
 from accounts.scoped_admin import ReadOnlyAdmin
@@ -107,8 +107,9 @@ class QRPaymentAdmin(MoneyAdmin):
     @admin.display(description="In the books")
     def in_the_books(self, row: QRPayment) -> str:
         postings = Posting.objects.filter(subject=f"payment:{row.razorpay_payment_id}").select_related("entry")
-        lines = [f"{posting.entry.key:40} {posting.get_account_display():34} {rupees(posting.amount_paise):>14}" for posting in postings]
-        return format_html('<pre class="vt-json">{}</pre>', "\n".join(lines) or "nothing")
+        lines = [(one.get_account_display(), rupees(one.amount_paise), one.entry.key) for one in postings]
+        rows = format_html_join("", '<tr><td>{}</td><td class="num">{}</td><td class="mono anywhere">{}</td></tr>', lines)
+        return format_html('<div class="vt"><table>{}</table></div>', rows) if lines else "nothing"
 
     @admin.action(description="Give back what is left of payments under review", permissions=["move_money"])
     def give_back(self, request: HttpRequest, queryset: QuerySet[QRPayment]) -> None:
