@@ -153,11 +153,18 @@ def _register(value: Any, habits: Habits) -> int | None:
     return value * 1000 if habits.register_unit == "kWh" else value
 
 
+# Whatever its clock says, a transaction's first sample is its first, and its last the last.
+_PLACES = {"Transaction.Begin": 0, "Transaction.End": 2}
+
+
 def _readings(meter_values: list[dict[str, Any]], now: datetime, habits: Habits) -> tuple[Reading, ...]:
     units = _units(habits)
     found = [reading for one in meter_values if (reading := _reading(one, now, habits.naive_time, units)) is not None]
-    if len(found) > 1:  # out-of-order batches: the curve is the charger's, so its times decide
-        found.sort(key=lambda reading: reading.at or now)
+    registers = [one.energy_wh for one in found if one.energy_wh is not None]
+    if registers != sorted(registers) or not registers:
+        # Out-of-order batches: the curve is the charger's, so its times decide. But not over registers that rise as they were sent:
+        # then it is the clock that was set in between.
+        found.sort(key=lambda one: (_PLACES.get(one.context, 1), one.at or now))
     return tuple(found)
 
 

@@ -61,6 +61,20 @@ def test_the_same_start_again_is_the_same_session(charger, permit):
     assert ChargingSession.objects.count() == 1
 
 
+def test_a_clock_that_is_set_in_the_middle_does_not_turn_the_readings_of_a_stop_around(charger, permit):
+    """It ran an hour fast at its begin; and its stop reads a little lower than its last sample."""
+    fast, right = clock.now() + timedelta(hours=1), clock.now() + timedelta(seconds=35)
+    charger.start(tag=permit.tag, meter=3_990_832, at=fast)
+    clock.shift(35)
+    told = [(fast, 3_990_832, "Transaction.Begin"), (right, 3_990_889, "Transaction.End")]
+    data = [
+        {"timestamp": write(at), "sampledValue": [{"value": str(wh), "context": context, "measurand": "Energy.Active.Import.Register"}]}
+        for at, wh, context in told
+    ]
+    charger.stop(3_990_875, at=right, transactionData=data)
+    assert ChargingSession.objects.get().energy_wh == 57
+
+
 UNSET = "1970-01-01T00:00:07Z"
 
 
