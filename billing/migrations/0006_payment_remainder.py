@@ -25,9 +25,9 @@ class Migration(migrations.Migration):
             name='remainder',
             field=models.BigIntegerField(default=0, help_text='paise that Razorpay cannot refund (under a rupee), beside the remainder of its bill'),
         ),
-        migrations.RunPython(those_of_before, migrations.RunPython.noop),
         migrations.AddConstraint(
             model_name='qrpayment',
             constraint=models.CheckConstraint(condition=models.Q(('remainder__gte', 0)), name='payment_remainder_not_negative'),
         ),
+        migrations.RunPython(those_of_before, migrations.RunPython.noop),
     ]
