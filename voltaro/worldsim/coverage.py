@@ -50,6 +50,7 @@ WANTED: dict[str, str] = {
     "orphan_stop": "a stop of a transaction that is not ours, or not this charger's",
     "suspect": "a meter that was not believed",
     "held_for_review": "energy that is not plausible: its bill waited",
+    "released": "such a session that a person released",
     "takeover_while_charging": "a second socket while the first lived, in a session",
     "frame_of_old_socket": "a frame that arrived on a socket its charger had left",
     "tariff_edited_mid_session": "the price changed in the middle of a session",
