@@ -154,7 +154,7 @@ def _register(value: Any, habits: Habits) -> int | None:
 
 
 # Whatever its clock says, a transaction's first sample is its first, and its last the last.
-_PLACES = {"Transaction.Begin": 0, "Transaction.End": 2}
+_RANK = {"Transaction.Begin": 0, "Transaction.End": 2}
 
 
 def _readings(meter_values: list[dict[str, Any]], now: datetime, habits: Habits) -> tuple[Reading, ...]:
@@ -164,7 +164,7 @@ def _readings(meter_values: list[dict[str, Any]], now: datetime, habits: Habits)
     if registers != sorted(registers) or not registers:
         # Out-of-order batches: the curve is the charger's, so its times decide. But not over registers that rise as they were sent:
         # then it is the clock that was set in between.
-        found.sort(key=lambda one: (_PLACES.get(one.context, 1), one.at or now))
+        found.sort(key=lambda one: (_RANK.get(one.context, 1), one.at or now))
     return tuple(found)
 
 
