@@ -19,6 +19,8 @@ ENDS = {
 }
 # What flows where no session is, is put on record so often (per charger), as is the same trouble with one session.
 FLOW_EVERY_S, SAME_EVERY_S = 6 * 3600, 3600
+# The sweep that ends what waited comes at most so long after its time.
+SWEPT_LATE_S = 180
 
 
 def suspended(row: ChargingSession, why: str) -> None:
@@ -32,7 +34,7 @@ def ended(row: ChargingSession, before: Session, after: Session, now: datetime, 
     facts: dict[str, Any] = {"charge_point": row.charge_point_id, "energy_wh": after.meter.energy_wh, "reason": after.stop_reason}
     mode = ENDS.get(after.stop_reason)
     waited_s = (now - before.suspended_at).total_seconds() if before.suspended_at else 0.0
-    if mode in ("disconnect_stopped", "no_stop") and waited_s > max_resume_gap_s:
+    if mode in ("disconnect_stopped", "no_stop") and waited_s > max_resume_gap_s + SWEPT_LATE_S:
         mode, facts["waited_s"] = "stale_suspended_swept", int(waited_s)
     if mode:
         failures.note(mode, row, **facts)

@@ -6,7 +6,7 @@ The way of every reading while cars charge: at most six queries a message, whate
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
@@ -52,9 +52,13 @@ def places(cp_id: str) -> dict[UUID, Place]:
     return {row.pk: Place(row.code, row.connector_id, row.max_power_w) for row in Connector.objects.filter(charge_point_id=cp_id)}
 
 
-def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: datetime) -> Moved:
-    """Keep the readings, step their session. Readings nobody charges for are kept too (a main meter, a phantom flow)."""
-    row = _session(charge_point_pk, known, said.transaction_ref, said.connector_no)
+def metered(charge_point_pk: int, known: dict[UUID, Place], said: Metered, now: datetime, *, as_zero: bool = False) -> Moved:
+    """Keep the readings, step their session. Readings nobody charges for are kept too (a main meter, a phantom flow).
+
+    `as_zero`: this charger speaks of its one connector as 0 (Q60); of any other, 0 is the main meter.
+    """
+    number = next(iter(known.values())).connector_no if as_zero and not said.connector_no and len(known) == 1 else said.connector_no
+    row = _session(charge_point_pk, known, said.transaction_ref, number)
     live = row is not None and row.live
     _keep(charge_point_pk, row, said.connector_no, said.readings, now, late=row is not None and not live)
     if row is None:
@@ -93,7 +97,7 @@ def stopped(
             _correct(row, said, now)
         charging_on.stopped(row, now)
         return Moved(row.pk, place, note="already ended"), status
-    events: list[rule.Event] = [event(reading) for reading in said.readings]
+    events: list[rule.Event] = [replace(event(reading), stopping=True) for reading in said.readings]
     events.append(rule.Stopped(at=said.at or now, register_wh=said.meter_stop_wh, reason=said.reason, reason_raw=said.reason_raw))
     sessions.apply(row, events, place.max_power_w, now)
     return Moved(row.pk, place), status
@@ -134,8 +138,6 @@ def _session(charge_point_pk: int, known: dict[UUID, Place], ref: str | None, co
     """The session this reading belongs to, locked: by its transaction id, else the connector's open one."""
     if ref not in NO_TRANSACTION and (found := _locked("transaction_id = %s", [charge_point_pk, ref])):
         return found[0]
-    if connector_no == 0 and len(known) == 1:  # boxes with one socket speak of it as 0
-        connector_no = 1
     pks = [pk for pk, place in known.items() if place.connector_no == connector_no]
     found = _locked("connector_id = %s AND state <> 'STOPPED'", [charge_point_pk, pks[0]]) if pks else []
     return found[0] if found else None

@@ -186,7 +186,8 @@ def _start_fallback() -> dict[str, Any]:
 
 
 def _meter_values(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], str]:
-    moved = metering.metered(context.charge_point_pk, context.places, said, now)
+    as_zero = bool(context.learned.get("speaks_as_zero"))
+    moved = metering.metered(context.charge_point_pk, context.places, said, now, as_zero=as_zero)
     if moved.row is not None and moved.live and said.connector_no <= stations.MAX_CONNECTORS:
         context.remembered[said.connector_no] = moved.row
     else:

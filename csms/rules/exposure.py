@@ -5,8 +5,7 @@ The statement in csms/exposure.py carries the same arithmetic into the database,
 
 from dataclasses import dataclass
 
-# No car takes more at once, however long nobody hears of it.
-MOST_WH = 150_000
+from csms.rules.session import MOST_WH  # no car takes more at once, however long nobody hears of it
 
 
 @dataclass(frozen=True)

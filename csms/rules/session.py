@@ -14,8 +14,11 @@ from csms.rules.meter import Meter
 # The flag of a session whose energy is counted from intervals; of one that is not billed before a person has looked, or a day has passed.
 INTERVALS = "intervals"
 HELD = "held"
-# A charger's clock is not believed when it speaks of more than a week.
+# A charger's clock is not believed when it speaks of more than a week, nor when it alone says that a car took more than this.
 LONGEST_S = 7 * 24 * 3600
+MOST_WH = 150_000
+# No more is no charging: a meter's own offset, what the charger takes for itself.
+IDLE_W = 20
 
 
 class State(StrEnum):
@@ -94,7 +97,8 @@ class Session:
 class Measured:
     """A reading. `at` is the charger's time when it is believable. Not `named`: it speaks of the connector, of no transaction.
 
-    `interval_wh` is what flowed since the reading before, of a charger that shows no register.
+    `interval_wh` is what flowed since the reading before, of a charger that shows no register. `stopping`: it came with the stop
+    (transactionData): it counts, and resumes nothing.
     """
 
     at: datetime | None = None
@@ -103,6 +107,7 @@ class Measured:
     power_w: int | None = None
     soc_pct: int | None = None
     named: bool = True
+    stopping: bool = False
 
 
 @dataclass(frozen=True)
@@ -138,7 +143,9 @@ class ConnectorSaid:
 
 @dataclass(frozen=True)
 class TimePassed:
-    """Nobody said anything; the clock did."""
+    """Nobody said anything; the clock did. `back`: its charger is on the line, and has not booted since the session was suspended."""
+
+    back: bool = False
 
 
 Event = Measured | Stopped | Lost | Asked | ConnectorSaid | TimePassed
@@ -162,26 +169,33 @@ def step(session: Session, event: Event, now: datetime, limits: Limits = Limits(
         case ConnectorSaid():
             return _connector_said(session, event, now, limits)
         case TimePassed():
-            return _time_passed(session, now, limits)
+            return _time_passed(session, event, now, limits)
 
 
 def _measured(session: Session, event: Measured, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
     if not session.live:
         return session, Verdict.LATE
-    if _stale(session, now, limits):
+    if not event.stopping and _stale(session, now, limits):
         return _end(session, now, "STALE_RECONNECT", inferred=True), Verdict.STALE_RECONNECT
     gap_s = (now - session.last_activity_at).total_seconds()
-    elapsed_s = _elapsed_s(session, event.at, now)
     register_wh, counts = _register(session, event)
     again = event.at is not None and event.at == session.pending_at
-    meter, said = meters.advance(session.meter, register_wh, meters.plausible_wh(session.max_power_w, elapsed_s), again=again)
+    known, most_wh = _known(session, register_wh if event.register_wh is not None else None, event.at, now)
+    meter, said = meters.advance(known, register_wh, most_wh, again=again)
     odd = said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED)
     progressed = meter.energy_wh > session.meter.energy_wh
+    flows = (event.power_w or 0) > IDLE_W
     flags = counts | ({"suspect"} if odd else set())
     believed = not odd and said is not meters.Verdict.UNKNOWN
     pending_at = None if meter.pending_wh is None else event.at if odd else session.pending_at
+    metered_at = (event.at if believed else None) or session.metered_at
+    register_at = now if believed else session.register_at
+    soc_pct = event.soc_pct or session.soc_pct  # 0 % is what chargers say when they do not know
+    if event.stopping:
+        read = replace(session, meter=meter, pending_at=pending_at, metered_at=metered_at, register_at=register_at)
+        return replace(read, soc_pct=soc_pct, flags=frozenset(flags)), Verdict.PROGRESS
     # Chargers read an idle connector by the clock: that is no sign of a transaction they may long have forgotten.
-    idle = not event.named and not progressed and not event.power_w
+    idle = not event.named and not progressed and not flows
     if idle and session.state == State.SUSPENDED:
         return session, Verdict.NOT_YET
     resumed = session.state == State.SUSPENDED
@@ -194,17 +208,16 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
         meter=meter,
         pending_at=pending_at,
         last_activity_at=session.last_activity_at if idle else now,
-        metered_at=(event.at if believed else None) or session.metered_at,
-        register_at=now if believed else session.register_at,
+        metered_at=metered_at,
+        register_at=register_at,
         suspended_at=None,
         idle_status="",
-        idle_since=now if session.idle_since and (progressed or event.power_w) else session.idle_since,
+        idle_since=now if session.idle_since and (progressed or flows) else session.idle_since,
         resumed_at=now if resumed else session.resumed_at,
         resume_count=session.resume_count + resumed,
         disconnects_without_progress=0 if progressed else session.disconnects_without_progress,
         power_w=session.power_w if event.power_w is None else event.power_w,
-        # 0 % is what chargers say when they do not know.
-        soc_pct=event.soc_pct or session.soc_pct,
+        soc_pct=soc_pct,
         sample_interval_s=min(int(gap_s), 3600) if gap_s >= 1 else session.sample_interval_s,
         flags=frozenset(flags),
     )
@@ -227,6 +240,20 @@ def _register(session: Session, event: Measured) -> tuple[int | None, frozenset[
     return (session.meter.last_wh or 0) + event.interval_wh, session.flags | {INTERVALS}
 
 
+def _known(session: Session, told_wh: int | None, at: datetime | None, now: datetime) -> tuple[Meter, int]:
+    """The meter that the next register moves (`told_wh`, when the charger itself tells one), and the most that can have flowed since.
+
+    Where intervals were added up until now, a register that goes on from the one of the start says it better than their sum: a
+    clock-aligned interval may hold energy of the car before, and be told twice.
+    """
+    meter = session.meter
+    if INTERVALS in session.flags and told_wh is not None and meter.start_wh is not None:
+        most_wh = cap_wh(session, at, now)
+        if most_wh is not None and 0 < told_wh - meter.start_wh <= most_wh:
+            return meters.begin(meter.start_wh), most_wh
+    return meter, _step_wh(session, at, now)
+
+
 def _is_of_before(session: Session, event: Measured) -> bool:
     """A lower register of an earlier moment is one we had, or one that was overtaken, said again out of a queue. No register went back.
 
@@ -237,12 +264,12 @@ def _is_of_before(session: Session, event: Measured) -> bool:
     return event.at is not None and known is not None and event.at < known and last is not None and event.register_wh < last
 
 
-def _elapsed_s(session: Session, at: datetime | None, now: datetime) -> float:
-    """What may have passed since the last register that was believed, which need not be the last reading (one may bring
-    only power, or a spike): the larger of both clocks, as a queue kept offline arrives all at once."""
+def _step_wh(session: Session, at: datetime | None, now: datetime) -> int:
+    """The most that may have flowed since the last register that was believed, which need not be the last reading (one may bring
+    only power, or a spike)."""
     heard_s = (now - (session.register_at or session.last_activity_at)).total_seconds()
     said_s = (at - session.metered_at).total_seconds() if at and session.metered_at else 0.0
-    return max(heard_s, min(said_s, LONGEST_S), 0.0)
+    return _most_wh(session.max_power_w, heard_s, said_s)
 
 
 def cap_wh(session: Session, at: datetime | None, now: datetime) -> int | None:
@@ -252,7 +279,16 @@ def cap_wh(session: Session, at: datetime | None, now: datetime) -> int | None:
     heard_s = (now - session.started_at).total_seconds()
     said = [one for one in (at, session.metered_at) if one is not None]
     said_s = (max(said) - session.start_time).total_seconds() if said and session.start_time else 0.0
-    return meters.plausible_wh(session.max_power_w, max(heard_s, min(said_s, LONGEST_S)))
+    return _most_wh(session.max_power_w, heard_s, said_s)
+
+
+def _most_wh(max_power_w: int, heard_s: float, said_s: float) -> int:
+    """By our clock, or by the charger's where that is longer: a queue kept offline arrives all at once.
+
+    The charger's alone is worth one large car: set right after the start, it makes a jump of the register look like days of charging.
+    """
+    by_its_own = min(meters.plausible_wh(max_power_w, min(said_s, LONGEST_S)), MOST_WH)
+    return max(meters.plausible_wh(max_power_w, heard_s), by_its_own)
 
 
 def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> datetime | None:
@@ -273,9 +309,10 @@ def stop_due_at(session: Session, now: datetime, limits: Limits = Limits()) -> d
 def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, Verdict]:
     if not session.live:
         return session, Verdict.ALREADY_ENDED
-    elapsed_s = _elapsed_s(session, event.at, now)
-    meter, said = meters.finish(session.meter, event.register_wh, meters.plausible_wh(session.max_power_w, elapsed_s))
-    flags = session.flags | ({"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set())
+    known, most_wh = _known(session, event.register_wh, event.at, now)
+    meter, said = meters.finish(known, event.register_wh, most_wh)
+    flags = session.flags - ({INTERVALS} if known is not session.meter else set())
+    flags |= {"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set()
     told = event.register_wh is not None and event.register_wh > 0
     reported = meters.reported(meter, event.register_wh) if told else None
     ended = replace(session, meter=meter, flags=frozenset(flags), reported_wh=reported)
@@ -351,11 +388,13 @@ def _connector_said(session: Session, event: ConnectorSaid, now: datetime, limit
     return suspended, Verdict.SUSPENDED
 
 
-def _time_passed(session: Session, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
+def _time_passed(session: Session, event: TimePassed, now: datetime, limits: Limits) -> tuple[Session, Verdict]:
     if not session.live:
         return session, Verdict.ALREADY_ENDED
     if session.state == State.SUSPENDED and session.suspended_at:
-        if (now - session.suspended_at).total_seconds() >= limits.disconnect_timeout_s:
+        # Back on the line, it most likely charges on: its next reading is waited for, as long as that may resume it.
+        waits_s = limits.max_resume_gap_s if event.back and not session.idle_status else limits.disconnect_timeout_s
+        if (now - session.suspended_at).total_seconds() >= waits_s:
             return _end(session, now, "NO_STOP" if session.idle_status else "DISCONNECT_TIMEOUT", inferred=True), Verdict.ENDED
     elif session.idle_since and (now - session.idle_since).total_seconds() >= limits.socket_grace_s:
         return _end(session, now, "NO_STOP", inferred=True), Verdict.ENDED

@@ -34,6 +34,7 @@ SAID: list[tuple[str, Event, float, dict[str, object]]] = [
     ("A reading of this transaction that shows none", Measured(register_wh=10_000), _SOON, {}),
     ("A reading of the connector, without transaction, energy or power", Measured(register_wh=10_000, named=False), _SOON, {}),
     (f"A reading that shows energy, after {_TOO_LATE_S} s", _ENERGY, _TOO_LATE_S, {}),
+    (f"A reading that came with the stop, after {_TOO_LATE_S} s", replace(_ENERGY, stopping=True), _TOO_LATE_S, {}),
     ("StopTransaction", Stopped(at=_NOON + timedelta(seconds=_SOON), register_wh=10_500), _SOON, {}),
     ("The line is lost", Lost(), _SOON, {}),
     (f"The line is lost for the {_ALMOST + 1}rd time without energy between", Lost(), _SOON, {"disconnects_without_progress": _ALMOST}),
@@ -47,6 +48,8 @@ SAID: list[tuple[str, Event, float, dict[str, object]]] = [
     ("A plain socket says Available", ConnectorSaid("Available", socket=True), _SOON, {}),
     ("It says anything else", ConnectorSaid("Finishing"), _SOON, {}),
     (f"{_LIMITS.disconnect_timeout_s} s pass", TimePassed(), _LIMITS.disconnect_timeout_s, {}),
+    ("The same, and the charger is back on the line", TimePassed(back=True), _LIMITS.disconnect_timeout_s, {}),
+    (f"{_LIMITS.max_resume_gap_s} s pass, and it is back", TimePassed(back=True), _LIMITS.max_resume_gap_s, {}),
     (f"{_LIMITS.socket_grace_s} s pass after a plain socket's Available", TimePassed(), _LIMITS.socket_grace_s, {"idle_since": _NOON}),
     (f"{_LIMITS.silence_s // 3600} hours pass", TimePassed(), _LIMITS.silence_s, {}),
 ]

@@ -283,6 +283,69 @@ def test_a_disconnect_suspends_and_readings_resume(charger, permit):
     assert (session.state, session.resume_count, session.energy_wh) == ("RUNNING", 1, 1_500)
 
 
+def test_a_charger_that_is_back_at_once_may_take_its_time_to_read(charger, permit):
+    """Sampled every five minutes, and our own restart closed its line for a second: nothing ends."""
+    charger.status("Charging")
+    charger.start(tag=permit.tag, meter=0)
+    charger.charge(0, 1_000)
+    charger.drop()
+    charger.connect()
+    clock.shift(240)
+    assert sessions.timeout_due(clock.now(), 10) == 0
+    charger.meter(5_000, 60_000)
+    session = ChargingSession.objects.get()
+    assert (session.state, session.energy_wh) == ("RUNNING", 5_000)
+    charger.drop()
+    charger.connect()
+    clock.shift(899)
+    assert sessions.timeout_due(clock.now(), 10) == 0
+    clock.shift(1)
+    assert sessions.timeout_due(clock.now(), 10) == 1
+    session.refresh_from_db()
+    assert session.stop_reason == "DISCONNECT_TIMEOUT"
+    assert AuditEntry.objects.filter(action="failure.disconnect_stopped").exists()
+    assert not AuditEntry.objects.filter(action="failure.stale_suspended_swept").exists()
+
+
+@pytest.mark.parametrize("sign", ["boot", "idle"])
+def test_back_with_a_boot_or_an_idle_connector_it_is_waited_for_three_minutes(charger, permit, sign):
+    charger.status("Charging")
+    charger.start(tag=permit.tag, meter=0)
+    charger.drop()
+    charger.connect()
+    charger.boot() if sign == "boot" else charger.status("Available")
+    clock.shift(179)
+    assert sessions.timeout_due(clock.now(), 10) == 0
+    clock.shift(1)
+    assert sessions.timeout_due(clock.now(), 10) == 1
+
+
+def test_a_stop_with_its_readings_after_a_long_silence_ends_as_it_says(charger, permit):
+    """It tells its readings with the stop only (transactionData), and its line was lost for seconds after 20 minutes."""
+    charger.start(tag=permit.tag, meter=0)
+    clock.shift(1_200)
+    charger.drop()
+    charger.connect()
+    told = [{"timestamp": write(later(-90)), "sampledValue": [{"value": "9000"}]}]
+    charger.stop(10_000, transactionData=told)
+    session = ChargingSession.objects.get()
+    assert (session.stop_reason, session.energy_wh, session.reported_wh) == ("Local", 10_000, 10_000)
+
+
+def test_the_main_meter_moves_no_session_of_the_one_connector(charger, permit):
+    charger.start(tag=permit.tag, meter=1_000)
+    charger.meter(1_100, 60_000)
+    for wh in (1_300, 1_350, 1_400):
+        clock.shift(30)
+        charger.call(
+            "MeterValues", {"connectorId": 0, "meterValue": [{"timestamp": write(clock.now()), "sampledValue": [{"value": str(wh)}]}]}
+        )
+    charger.meter(1_200, 60_000)
+    session = ChargingSession.objects.get()
+    assert (session.energy_wh, session.flags) == (200, [])
+    assert session.readings.count() == 2
+
+
 def test_a_charger_that_stays_away_ends_its_session_once(charger, permit, django_capture_on_commit_callbacks, bells):
     charger.start(tag=permit.tag, meter=0)
     charger.charge(0, 1_000)

@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -352,6 +352,22 @@ def test_Q120_intervals_add_up_and_each_counts_once():
     assert session.meter.energy_wh == 500 and session.flags == {"intervals"}
     session, _ = rule.step(session, rule.Stopped(at=NOW + timedelta(minutes=11), register_wh=1510), NOW + timedelta(minutes=11))
     assert session.meter.energy_wh == 510
+
+
+def test_Q120_a_register_that_goes_on_from_the_start_says_it_better_than_intervals():
+    """The clock-aligned interval of 12:00 to 12:15 holds what the car before took, too."""
+    counted, _ = rule.step(replace(a_session(100_000), started_at=NOW, start_time=NOW), interval(5, 500), NOW + timedelta(minutes=5))
+    assert counted.meter.energy_wh == 500
+    told = rule.Measured(at=NOW + timedelta(minutes=6), register_wh=100_100)
+    session, _ = rule.step(counted, told, NOW + timedelta(minutes=6))
+    session, _ = rule.step(session, replace(told, at=NOW + timedelta(minutes=7), register_wh=100_200), NOW + timedelta(minutes=7))
+    assert session.meter.energy_wh == 200 and not session.flags
+    stop = rule.Stopped(at=NOW + timedelta(minutes=6), register_wh=100_100)
+    ended, _ = rule.step(counted, stop, NOW + timedelta(minutes=6))
+    assert (ended.meter.energy_wh, ended.reported_wh) == (100, 100) and not ended.flags
+    for useless in (0, 99_000, 100_000, 90_000_000):
+        ended, _ = rule.step(counted, replace(stop, register_wh=useless), NOW + timedelta(minutes=6))
+        assert ended.meter.energy_wh == 500
 
 
 def test_Q120_beside_registers_an_interval_says_nothing_new():

@@ -84,7 +84,9 @@ class Life(RuleBasedStateMachine):
     def check(self, before: Session, event, verdict: Verdict) -> None:
         after = self.session
         assert after.state in WAYS[before.state], (before.state, event, after.state)
-        assert after.meter.energy_wh >= before.meter.energy_wh >= 0
+        assert before.meter.energy_wh >= 0
+        if INTERVALS not in before.flags or INTERVALS in after.flags:
+            assert after.meter.energy_wh >= before.meter.energy_wh, "only a register takes energy back, which intervals had said"
         assert before.flags - {INTERVALS} <= after.flags
         assert after.resume_count - before.resume_count in (0, 1)
         if self.ended is not None:
@@ -128,9 +130,16 @@ class Life(RuleBasedStateMachine):
     def connector(self, gap_s, status, socket):
         self.said(ConnectorSaid(status, socket), gap_s)
 
-    @rule(gap_s=gaps_s)
-    def time(self, gap_s):
-        self.said(TimePassed(), gap_s)
+    @rule(gap_s=gaps_s, back=st.booleans())
+    def time(self, gap_s, back):
+        self.said(TimePassed(back), gap_s)
+
+    @precondition(lambda self: self.session.live)
+    @rule(gap_s=gaps_s, register=registers)
+    def reading_of_a_stop(self, gap_s, register):
+        before = self.session
+        self.said(Measured(register_wh=register, power_w=POWER_W, stopping=True), gap_s)
+        assert self.session.state == before.state, "what comes with a stop counts, and moves nothing"
 
     @precondition(lambda self: self.session.live)
     @rule(gap_s=gaps_s, register=registers, inferred=st.booleans())

@@ -209,6 +209,51 @@ def test_suspended_too_long_ends_and_not_a_second_sooner():
     assert (verdicts, session.stop_reason) == ([Verdict.ENDED], "DISCONNECT_TIMEOUT")
 
 
+def test_back_on_the_line_it_is_waited_for_as_long_as_a_reading_may_resume_it():
+    lost = a_session(State.SUSPENDED)
+    ended, verdicts = play(lost, (180, TimePassed(back=True)), (899, TimePassed(back=True)), (900, TimePassed(back=True)))
+    assert verdicts == [Verdict.NOT_YET, Verdict.NOT_YET, Verdict.ENDED] and ended.stop_reason == "DISCONNECT_TIMEOUT"
+    idle, verdicts = play(replace(lost, idle_status="Available"), (180, TimePassed(back=True)))
+    assert verdicts == [Verdict.ENDED] and idle.stop_reason == "NO_STOP"
+
+
+def test_readings_that_come_with_a_stop_count_and_resume_nothing():
+    """A charger that tells its readings with the stop only, and was suspended long before it (a boot, a lost line)."""
+    lost = a_session(State.SUSPENDED)
+    told = Measured(at=after(1_000), register_wh=12_000, power_w=60_000, stopping=True)
+    ended, verdicts = play(lost, (1_200, told), (1_200, Stopped(at=after(1_200), register_wh=14_000)))
+    assert verdicts == [Verdict.PROGRESS, Verdict.ENDED]
+    assert (ended.stop_reason, ended.meter.energy_wh, ended.reported_wh, ended.resume_count) == ("Local", 4_000, 4_000, 0)
+    assert step(lost, replace(told, stopping=False), after(1_200))[1] is Verdict.STALE_RECONNECT
+
+
+def test_what_a_charger_takes_for_itself_is_no_charging():
+    """3 W for ever after a plain socket has said Available: its time runs out. A car that takes little is seen by its energy."""
+    idle = rule.ConnectorSaid("Available", socket=True)
+    session, _ = play(a_session(max_power_w=3_300), (60, idle))
+    for seconds in range(90, 360, 30):
+        session, _ = step(session, Measured(register_wh=10_000, power_w=3), after(seconds))
+    session, verdict = step(session, TimePassed(), after(360))
+    assert verdict is Verdict.ENDED and session.stop_reason == "NO_STOP"
+    unnamed, verdict = step(a_session(State.SUSPENDED), Measured(register_wh=10_000, power_w=3, named=False), after(60))
+    assert verdict is Verdict.NOT_YET and unnamed.state == State.SUSPENDED
+    for sign in (Measured(register_wh=10_000, power_w=100), Measured(register_wh=10_001, power_w=3)):
+        session, _ = play(a_session(max_power_w=3_300), (60, idle), (300, sign))
+        assert step(session, TimePassed(), after(400))[1] is Verdict.NOT_YET
+
+
+def test_a_clock_set_days_ahead_after_the_start_makes_no_jump_energy():
+    """The start bore the charger's time of three days ago and a placeholder; then its clock is set, and its odometer appears."""
+    began = a_session(meter=begin(0), start_time=after(-3 * 86_400), started_at=NOON, metered_at=after(-3 * 86_400))
+    session, _ = play(began, (30, Measured(at=after(30), register_wh=900_000, power_w=60_000)))
+    assert (session.meter.energy_wh, session.meter.pending_wh) == (0, 900_000)
+    ended, _ = play(session, (60, Measured(at=after(60), register_wh=900_500)), (90, Stopped(at=after(90), register_wh=901_000)))
+    assert ended.meter.energy_wh == 1_000 and rule.HELD in ended.flags
+    # Hours in a queue, by the charger's clock alone, are believed up to what a large car takes.
+    ended, _ = play(began, (30, Stopped(at=after(-2 * 86_400), register_wh=90_000)))
+    assert ended.meter.energy_wh == 90_000 and rule.HELD not in ended.flags
+
+
 def test_silence_ends_what_runs_on_paper_only():
     assert play(a_session(), (LIMITS.silence_s - 1, TimePassed()))[1] == [Verdict.NOT_YET]
     session, verdicts = play(a_session(), (LIMITS.silence_s, TimePassed()))
