@@ -43,7 +43,7 @@ CATALOGUE: dict[str, tuple[float, str]] = {
     "transfer_reversed": (0.1, "a transfer that arrived is taken back by hand"),
     "balance_low": (0.02, "our balance does not cover what we ask"),
     "webhook_lost": (0.1, "a delivery does not reach us; it is tried again"),
-    "webhook_dropped": (0.03, "an event never comes"),
+    "webhook_dropped": (0.03, "an event never comes (but for that of a refund on the dashboard, which only reconciliation would find)"),
     "webhook_twice": (0.08, "a delivery arrives twice"),
     "webhook_renamed": (0.03, "the same payment is told again as a new event"),
     "webhook_late": (0.05, "an event waits for 1 to 20 minutes"),
