@@ -78,7 +78,12 @@ def again(refund_pk: int) -> Refund | None:
 
 
 def _instead(payment: QRPayment, failed: Refund) -> Refund | None:
-    """What is still held of a failed refund is owed anew (the payment's row is locked); None when other hands gave it back."""
+    """What is still held of a failed refund is owed anew (the payment's row is locked); None when other hands gave it back.
+
+    None too while the payment has its end before it: that gives back all that is held.
+    """
+    if _goes_on(payment):
+        return None
     rest = min(failed.amount_paise, held(payment))
     payment.review = "refunded_too_much" if rest < 0 else ""
     payment.save(update_fields=["review"])
@@ -114,6 +119,13 @@ def give_rest(payment: QRPayment, reason: str) -> Refund | None:
     payment.save(update_fields=["state", "refund_reason", "review"])
     settle(payment)
     return None
+
+
+def _goes_on(payment: QRPayment) -> bool:
+    """Whether its own end is still to come: a person's word (give_back), its start or payments.expire, the bill."""
+    if payment.state in (QRPayment.State.RECEIVED, QRPayment.State.STARTING, QRPayment.State.CHARGING):
+        return True
+    return payment.session_id is not None and not Bill.objects.filter(payment=payment).exists()
 
 
 def held(payment: QRPayment) -> int:
@@ -383,7 +395,10 @@ def settle(payment: QRPayment) -> bool:
 
 
 def _fail(refund: Refund) -> None:
-    """Not delivered: the books take the money back, the payment waits for a person."""
+    """Not delivered: the books take the money back, a person must look.
+
+    A refund by other hands may fail before the payment has started, or while the car charges: then the payment goes on as it was.
+    """
     subject = ledger.of_payment(refund.payment)
     arrived, amount = refund.state == State.PROCESSED, refund.amount_paise
     source = "clearing" if arrived else "refunds_in_flight"
@@ -392,7 +407,9 @@ def _fail(refund: Refund) -> None:
     refund.state, refund.retry_at, refund.claimed_until = State.FAILED, None, None
     refund.save()
     payment = refund.payment
-    payment.state, payment.settled_at, payment.review = QRPayment.State.REFUNDING, None, "refund_failed"
+    payment.settled_at, payment.review = None, "refund_failed"
+    if not _goes_on(payment):
+        payment.state = QRPayment.State.REFUNDING
     payment.save(update_fields=["state", "settled_at", "review"])
     audit.record("refund.failed", refund, before={"state": before}, after={"amount_paise": amount, "why": refund.last_error[:200]})
     log.error("refund %s failed: a person must look", refund.pk)

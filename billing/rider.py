@@ -173,7 +173,7 @@ def _story(payment: QRPayment, refunds: list[Refund], running: ChargingSession |
         story.phase = _ended(session) if not session.live else "paused" if session.state == SessionState.SUSPENDED else "charging"
         story.used = used_so_far(payment, session)
         story.rest = payment.amount_paid - story.used
-    elif payment.review:
+    elif payment.review and payment.state != QRPayment.State.STARTING:
         story.phase = "held"
     elif payment.state not in OPEN:
         story.phase, story.rest = "returned", payment.amount_paid

@@ -8,7 +8,7 @@ import pytest
 from django.db import connection
 
 from accounts.models import AuditEntry
-from billing import bills, ledger, payments, razorpay, refunds
+from billing import bills, ledger, payments, razorpay, refunds, rider
 from billing.models import Difference, QRPayment, Refund
 from tests import money
 from voltaro import clock
@@ -322,6 +322,85 @@ def test_paise_that_cannot_go_back_after_a_refund_by_hand_are_a_remainder(sandbo
     payment.refresh_from_db()
     assert (payment.state, payment.review, payment.remainder) == ("settled", "", 50)
     assert ledger.balance("remainders") == -50
+    assert money.books_are_right()
+
+
+def refunded_by_hand_in_vain(sandbox, payment: QRPayment, paise: int = 10_000) -> Refund:
+    """A person refunds a part on Razorpay's dashboard; we take it in; the bank cannot deliver it."""
+    sandbox.moods.next_refund = "pending_then_failed"
+    made = razorpay.create_refund(str(payment), {"amount": paise, "speed": "normal"}, "by-hand-on-the-dashboard")
+    money.deliver(sandbox, "refund.created")
+    money.work_webhooks()
+    clock.shift(3)
+    sandbox.work()
+    money.deliver(sandbox, "refund.failed")
+    money.work_webhooks()
+    refund = Refund.objects.get(razorpay_id=made["id"])
+    assert refund.state == "failed"
+    payment.refresh_from_db()
+    return refund
+
+
+def test_a_refund_by_hand_that_fails_before_the_start_leaves_the_start_alone(sandbox, kaveri_qr, settings):
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    refund = refunded_by_hand_in_vain(sandbox, payment)
+    assert (payment.state, payment.review) == ("starting", "refund_failed")
+    assert rider.tell([payment])[0].phase == "starting"
+    assert refunds.again(refund.pk) is None
+    clock.shift(settings.START_TIMEOUT_S + 1)
+    payments.expire_due(clock.now(), 10)
+    payment.refresh_from_db()
+    assert (payment.state, payment.permit.state) == ("refunding", "revoked")
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.review, payment.refunds.get(state="processed").amount_paise) == ("settled", "", 50_000)
+    assert money.pay(sandbox, kaveri_qr, 20_000).state == "starting"
+    assert money.books_are_right()
+
+
+def test_a_refund_by_hand_that_fails_before_the_car_starts_is_no_free_charge(sandbox, kaveri_qr):
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    refund = refunded_by_hand_in_vain(sandbox, payment)
+    session = money.plug_in(payment)
+    payment.refresh_from_db()
+    assert (payment.state, payment.session) == ("charging", session)
+    money.stop(session, 10_000)
+    payment.refresh_from_db()
+    assert refunds.again(refund.pk) is None  # the bill will
+    bills.work_due(clock.now(), 10)
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.review, payment.bill.total) == ("settled", "", 17_996)
+    assert payment.refunds.get(state="processed").amount_paise == 32_004
+    assert money.books_are_right()
+
+
+def test_a_refund_by_hand_that_fails_before_the_bill_is_left_to_the_bill(sandbox, kaveri_qr):
+    """Linked when it had ended already, as one that is held for review is: nothing is owed before it is billed."""
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    money.stop(money.plug_in(payment), 10_000)
+    QRPayment.objects.update(state="ended")
+    refund = refunded_by_hand_in_vain(sandbox, payment, 40_000)
+    assert payment.review == "refund_failed" and refunds.again(refund.pk) is None
+    bills.work_due(clock.now(), 10)
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.review, payment.refunds.get(state="processed").amount_paise) == ("settled", "", 32_004)
+    assert money.books_are_right()
+
+
+def test_a_refund_by_hand_that_fails_leaves_a_payment_under_review_there(sandbox, kaveri_qr):
+    payment_id = sandbox.pay(kaveri_qr.razorpay_id, 50_000)
+    razorpay.create_refund(payment_id, {"amount": 20_000, "speed": "normal"}, "by-hand-on-the-dashboard-1")
+    money.deliver(sandbox, "qr_code.credited")
+    money.work_webhooks()
+    payment = QRPayment.objects.get()
+    refund = refunded_by_hand_in_vain(sandbox, payment)
+    assert (payment.state, payment.review, refunds.again(refund.pk)) == ("received", "refund_failed", None)
+    assert refunds.give_back(payment.pk).amount_paise == 30_000
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.review) == ("settled", "")
     assert money.books_are_right()
 
 
