@@ -9,6 +9,7 @@ After an answer we did not hear (Unknown) Razorpay is asked for the payment's re
 """
 
 import logging
+import re
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -34,6 +35,10 @@ UNKNOWN_S = 20
 LOW_BALANCE_S = 1800
 POLL_S = 900
 MAX_WAIT_S = 6 * 3600
+# A receipt is as long at most; its end, which holds the number, is what tells the refunds of a payment apart.
+RECEIPT = 40
+# Razorpay refuses a key with anything else (X-Refund-Idempotency).
+_NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9_-]")
 
 
 def make(payment: QRPayment, amount_paise: int, reason: str) -> Refund:
@@ -44,13 +49,13 @@ def make(payment: QRPayment, amount_paise: int, reason: str) -> Refund:
     """
     assert SMALLEST_REFUND_PAISE <= amount_paise <= payment.amount_paid, (amount_paise, payment.amount_paid)
     earlier = Refund.objects.filter(payment=payment, reason=reason).count()
-    key = f"{payment.razorpay_payment_id}-{reason}" + (f"-{earlier + 1}" if earlier else "")
+    key = _NOT_IN_KEYS.sub("-", f"{payment.razorpay_payment_id}-{reason}" + (f"-{earlier + 1}" if earlier else ""))
     refund = Refund.objects.create(
         payment=payment,
         amount_paise=amount_paise,
         reason=reason,
         key=key,
-        body={"amount": amount_paise, "speed": settings.REFUND_SPEED, "receipt": key[:40], "notes": {"key": key, "reason": reason}},
+        body={"amount": amount_paise, "speed": settings.REFUND_SPEED, "receipt": key[-RECEIPT:], "notes": {"key": key, "reason": reason}},
         speed_requested=settings.REFUND_SPEED,
     )
     payment.state = QRPayment.State.REFUNDING

@@ -404,6 +404,31 @@ def test_a_refund_by_hand_that_fails_leaves_a_payment_under_review_there(sandbox
     assert money.books_are_right()
 
 
+def test_refunds_by_hand_that_failed_at_last_are_asked_again_by_us(sandbox, kaveri_qr):
+    """Under keys that Razorpay takes, each with a receipt of its own, also when that is cut."""
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    money.stop(money.plug_in(payment), 10_000)
+    sandbox.moods.next_refund = ["pending_then_failed", "pending_then_failed"]
+    for place in (1, 2):
+        razorpay.create_refund(str(payment), {"amount": 10_000, "speed": "normal"}, f"by-hand-on-the-dashboard-{place}")
+    refunds.adopt_all(payment.pk)
+    bills.work_due(clock.now(), 10)
+    clock.shift(3)
+    sandbox.work()
+    money.deliver(sandbox, "refund.failed")
+    money.work_webhooks()
+    failed = list(Refund.objects.filter(state="failed"))
+    asked = [refunds.again(one.pk) for one in failed]
+    work()
+    assert len(failed) == 2 and {one.state for one in Refund.objects.filter(pk__in=[one.pk for one in asked])} == {"processed"}
+    receipts = [one["receipt"] for one in at_razorpay(failed[0]) if one["status"] == "processed"]
+    assert len(set(receipts)) == len(receipts) == 3 and all(len(one) <= 40 for one in receipts)
+    assert sum(one.endswith("-2") for one in receipts) == 2
+    payment.refresh_from_db()
+    assert (payment.state, payment.review) == ("settled", "")
+    assert money.books_are_right()
+
+
 def test_a_refund_by_hand_is_taken_in_though_razorpay_was_unwell_at_first(sandbox, kaveri_qr, monkeypatch):
     """Between the payment's entry and its refund's there is a call that may fail: the event comes back for it."""
     payment_id = sandbox.pay(kaveri_qr.razorpay_id, 50_000)
