@@ -23,6 +23,10 @@ log = logging.getLogger(__name__)
 TIMEOUT = httpx.Timeout(20, connect=3)
 PAGE = 100
 _LOW_BALANCE = re.compile(r"balance.*(insufficient|not sufficient|less|low)|(insufficient|enough|sufficient).*balance", re.I | re.S)
+# Documented with 409 and with 400: something else is being done with the payment, or with the same key, at this moment.
+_IN_PROGRESS = re.compile(r"another payment operation is in progress|is still in progress", re.I)
+# A refusal of speed "optimum" alone: the same money can go back at the ordinary speed.
+NO_INSTANT = "instant refund not supported"
 # Nothing left us: the request was never sent.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
 
@@ -147,8 +151,8 @@ def _read(answer: httpx.Response, what: str, lost: type[Exception]) -> dict[str,
         raise TryAgain(f"HTTP {status} {description}".strip())
     if _LOW_BALANCE.search(f"{description} {error.get('reason') or ''}"):
         raise LowBalance(f"HTTP {status} {description}")
-    if status == 409 and "progress" in description.lower():
-        raise TryAgain(f"HTTP 409 {description}")
+    if _IN_PROGRESS.search(description) or (status == 409 and "progress" in description.lower()):
+        raise TryAgain(f"HTTP {status} {description}")
     if "idempotency key" in description.lower():
         log.error("razorpay %s: HTTP %s, the same key was used with another body", what, status)
     raise Declined(status, code, description)

@@ -50,13 +50,14 @@ def make(payment: QRPayment, amount_paise: int, reason: str) -> Refund:
     assert SMALLEST_REFUND_PAISE <= amount_paise <= payment.amount_paid, (amount_paise, payment.amount_paid)
     earlier = Refund.objects.filter(payment=payment, reason=reason).count()
     key = _NOT_IN_KEYS.sub("-", f"{payment.razorpay_payment_id}-{reason}" + (f"-{earlier + 1}" if earlier else ""))
+    speed = _speed(payment)
     refund = Refund.objects.create(
         payment=payment,
         amount_paise=amount_paise,
         reason=reason,
         key=key,
-        body={"amount": amount_paise, "speed": settings.REFUND_SPEED, "receipt": key[-RECEIPT:], "notes": {"key": key, "reason": reason}},
-        speed_requested=settings.REFUND_SPEED,
+        body={"amount": amount_paise, "speed": speed, "receipt": key[-RECEIPT:], "notes": {"key": key, "reason": reason}},
+        speed_requested=speed,
     )
     payment.state = QRPayment.State.REFUNDING
     payment.refund_reason = reason
@@ -64,6 +65,12 @@ def make(payment: QRPayment, amount_paise: int, reason: str) -> Refund:
     audit.record("refund.due", refund, after={"amount_paise": amount_paise, "reason": reason, "payment": payment.razorpay_payment_id})
     ring("refund.due")
     return refund
+
+
+def _speed(payment: QRPayment) -> str:
+    """As the settings say, unless Razorpay has said of this payment that it cannot go back at once."""
+    refused = payment.refunds.filter(state=State.FAILED, last_error__icontains=razorpay.NO_INSTANT).exists()
+    return "normal" if refused else settings.REFUND_SPEED
 
 
 def again(refund_pk: int) -> Refund | None:
@@ -251,7 +258,10 @@ def _later(refund: Refund, state: State | None, why: str, wait_s: int | None = N
 
 @transaction.atomic
 def _refused(refund: Refund, no: razorpay.Declined) -> None:
-    """Razorpay says no: the money is ours to hold again. What other hands left of it is owed anew; else a person must look."""
+    """Razorpay says no: the money is ours to hold again. What other hands left of it is owed anew; else a person must look.
+
+    Owed anew too, at the ordinary speed, is what was refused for its speed alone.
+    """
     payment = _lock_payment(refund.payment_id)
     row = Refund.objects.select_for_update(no_key=True).get(pk=refund.pk)
     if row.state != State.ASKING:
@@ -260,7 +270,8 @@ def _refused(refund: Refund, no: razorpay.Declined) -> None:
     row.last_error = str(no)[:300]
     _fail(row)
     payment.refresh_from_db()
-    if held(payment) < row.amount_paise:
+    slower = row.speed_requested != "normal" and razorpay.NO_INSTANT in row.last_error.lower()
+    if slower or held(payment) < row.amount_paise:
         _instead(payment, row)
 
 

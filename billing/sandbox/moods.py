@@ -15,7 +15,7 @@ MONEY = (*WIRE, "409_in_progress", "insufficient_balance", "pending_then_failed"
 NEXT = {
     "next_call": WIRE,  # any call to the API
     "next_qr": WIRE,  # creating or closing a QR
-    "next_refund": (*MONEY, "speed_changed"),
+    "next_refund": (*MONEY, "speed_changed", "400_in_progress", "no_instant"),
     "next_transfer": (*MONEY, "pending_then_processed"),
     "next_activation": ("needs_clarification", "stays_under_review"),
 }

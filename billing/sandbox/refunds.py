@@ -13,6 +13,9 @@ LOW_BALANCE = (
     "You can add funds to your account from your Razorpay dashboard or capture new payments."
 )
 
+IN_PROGRESS = "Request failed because another payment operation is in progress"
+NO_INSTANT = "Instant refund not supported for the payment"
+
 
 def create(world: World, request: Request, payment_id: str) -> dict:
     key = request.headers.get("x-refund-idempotency")
@@ -37,6 +40,10 @@ def _create(world: World, request: Request, payment_id: str) -> dict:
         transfers.reverse_all(world, payment, full=amount == payment["amount"])
     if request.mood == "insufficient_balance" or world.store.balance() < amount:
         raise ApiError(LOW_BALANCE, source="business", step="payment_initiation", reason="insufficient_balance")
+    if request.mood == "400_in_progress":
+        raise bad_input(IN_PROGRESS)
+    if request.mood == "no_instant" and speed == "optimum":
+        raise bad_input(NO_INSTANT)
     at_once = world.options.refund_delay_s <= 0 and request.mood not in ("pending_then_failed", "stays_pending", "speed_changed")
     doc = {
         "id": world.new_id("rfnd"),

@@ -116,7 +116,7 @@ def test_unheard_and_never_done_it_is_sent_again_with_the_same_key_and_body(sand
     assert len(at_razorpay(refund)) == 1
 
 
-@pytest.mark.parametrize("mood", ["429", "409_in_progress"])
+@pytest.mark.parametrize("mood", ["429", "409_in_progress", "400_in_progress"])
 def test_not_now_means_later(sandbox, kaveri_qr, mood):
     refund = owed(sandbox, kaveri_qr)
     sandbox.moods.next_refund = mood
@@ -244,6 +244,39 @@ def test_instant_that_became_ordinary_is_stated_so(sandbox, kaveri_qr):
         money.work_webhooks()
     refund.refresh_from_db()
     assert (refund.state, refund.speed_requested, refund.speed_processed) == ("processed", "optimum", "normal")
+
+
+@pytest.mark.parametrize("who", ["worker", "person"])
+def test_what_cannot_go_back_at_once_is_asked_for_at_the_ordinary_speed(sandbox, kaveri_qr, monkeypatch, who):
+    """By itself; also of a refund that failed so while nobody knew better, when a person asks for it again."""
+    refund = owed(sandbox, kaveri_qr)
+    sandbox.moods.next_refund = "no_instant"
+    with monkeypatch.context() as before:
+        before.setattr(refunds, "_instead", lambda *_: None) if who == "person" else None
+        work()
+    if who == "person":
+        assert refunds.again(refund.pk).speed_requested == "normal"
+    refund.refresh_from_db()
+    assert refund.state == "failed" and refund.body["speed"] == "optimum"
+    work()
+    (theirs,) = at_razorpay(refund)
+    assert (theirs["amount"], theirs["speed_requested"], theirs["receipt"]) == (32_004, "normal", f"{refund.key}-2")
+    payment = QRPayment.objects.get()
+    assert (payment.state, payment.review) == ("settled", "")
+    assert money.books_are_right()
+
+
+def test_refused_at_the_ordinary_speed_too_it_waits_for_a_person(sandbox, kaveri_qr, monkeypatch):
+    refund = owed(sandbox, kaveri_qr)
+    no = razorpay.Declined(400, "BAD_REQUEST_ERROR", "Instant refund not supported for the payment")
+    monkeypatch.setattr(razorpay, "create_refund", Mock(side_effect=no))
+    work(times=4, wait_s=60)
+    assert list(refund.payment.refunds.order_by("pk").values_list("speed_requested", "state")) == [
+        ("optimum", "failed"),
+        ("normal", "failed"),
+    ]
+    assert QRPayment.objects.get().review == "refund_failed"
+    assert money.books_are_right()
 
 
 def test_the_webhook_may_come_before_the_answer(sandbox, kaveri_qr):

@@ -91,6 +91,8 @@ def test_any_success_is_a_success(play):
         (400, error("The payment has been fully refunded already."), Declined, Declined),
         (409, error("Different request with the same idempotency key has already been processed."), Declined, Declined),
         (409, error("Another request with the same idempotency key is still in progress."), TryAgain, TryAgain),
+        (400, error("Another request with the same idempotency key is still in progress."), TryAgain, TryAgain),
+        (400, error("Request failed because another payment operation is in progress"), TryAgain, TryAgain),
         (400, error("Your account does not have enough balance to carry out the refund operation."), LowBalance, LowBalance),
         (400, error("Transfer cannot be made due to insufficient balance"), LowBalance, LowBalance),
         (400, error("", reason="insufficient_balance"), LowBalance, LowBalance),
