@@ -308,9 +308,10 @@ def hear(refund_pk: int, entity: dict[str, Any]) -> Refund:
 def adopt_all(payment_pk: int) -> int:
     """Take the refunds that other hands made of a payment (on Razorpay's dashboard) into our books; returns how many."""
     payment = QRPayment.objects.get(pk=payment_pk)
+    listed = razorpay.payment_refunds(payment.razorpay_payment_id)
+    # After the list: a refund of ours is a row before it is asked for, so that what is listed and has no row is not ours.
     ours = set(payment.refunds.values_list("key", flat=True))
-    theirs = [entity for entity in razorpay.payment_refunds(payment.razorpay_payment_id) if _key_of(entity) not in ours]
-    adopted = sum(_adopt(payment_pk, entity) for entity in theirs)
+    adopted = sum(_adopt(payment_pk, entity) for entity in listed if _key_of(entity) not in ours)
     payment.refresh_from_db()
     if payment.permit_id and held(payment) < SMALLEST_REFUND_PAISE:
         _spent(payment)

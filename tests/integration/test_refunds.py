@@ -308,6 +308,29 @@ def test_a_refund_made_on_the_dashboard_is_shown(sandbox, kaveri_qr):
     assert money.books_are_right()
 
 
+def test_a_refund_of_ours_that_is_asked_for_while_we_look_is_no_strangers(sandbox, kaveri_qr, monkeypatch):
+    """Its bill is made and its call done between our question and Razorpay's answer; only the answer to it is under way still."""
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    money.stop(money.plug_in(payment), 10_000)
+    listing = razorpay.payment_refunds
+
+    def meanwhile(payment_id: str) -> list[dict]:
+        bills.work_due(clock.now(), 10)
+        ours = Refund.objects.get()
+        razorpay.create_refund(payment_id, ours.body, ours.key)
+        return listing(payment_id)
+
+    with monkeypatch.context() as race:
+        race.setattr(razorpay, "payment_refunds", meanwhile)
+        assert refunds.adopt_all(payment.pk) == 0
+    work()
+    payment.refresh_from_db()
+    assert (payment.state, payment.review) == ("settled", "")
+    assert list(payment.refunds.values_list("reason", "state")) == [("surplus", "processed")]
+    assert not Difference.objects.exists()
+    assert money.books_are_right()
+
+
 def test_more_given_back_by_hand_than_was_left_is_shown(sandbox, kaveri_qr):
     payment = money.pay(sandbox, kaveri_qr, 50_000)
     razorpay.create_refund(str(payment), {"amount": 45_000, "speed": "normal"}, "by-hand-on-the-dashboard")
