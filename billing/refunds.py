@@ -335,9 +335,10 @@ def _adopt(payment_pk: int, entity: dict[str, Any]) -> bool:
         payment = _lock_payment(payment_pk)
         if Refund.objects.filter(razorpay_id=refund_id).exists():
             return False
-        # It was asked already: by whom, Razorpay does not say.
+        # It was asked already: by whom, Razorpay does not say. With its id it is only ever asked about, never sent by us.
         refund = Refund.objects.create(
             payment=payment,
+            razorpay_id=refund_id,
             amount_paise=amount,
             reason=f"outside {refund_id}"[:40],
             key=f"outside-{refund_id}",

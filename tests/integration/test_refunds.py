@@ -308,6 +308,20 @@ def test_a_refund_made_on_the_dashboard_is_shown(sandbox, kaveri_qr):
     assert money.books_are_right()
 
 
+def test_a_refund_by_hand_in_doubt_is_asked_about_and_never_sent(sandbox, kaveri_qr, monkeypatch):
+    """A list that names no payment leaves it in doubt; to send it, with no body of ours, would give back everything."""
+    payment = money.pay(sandbox, kaveri_qr, 50_000)
+    made = razorpay.create_refund(str(payment), {"amount": 10_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    with monkeypatch.context() as strange:
+        strange.setattr(razorpay, "payment_refunds", lambda _: [{**made, "payment_id": None}])
+        assert refunds.adopt_all(payment.pk) == 1
+    assert Refund.objects.get().state == "asking"
+    clock.shift(refunds.MAX_WAIT_S + 1)
+    work()
+    assert [one["amount"] for one in razorpay.payment_refunds(str(payment))] == [10_000]
+    assert Refund.objects.get().state == "processed"
+
+
 def test_a_refund_of_ours_that_is_asked_for_while_we_look_is_no_strangers(sandbox, kaveri_qr, monkeypatch):
     """Its bill is made and its call done between our question and Razorpay's answer; only the answer to it is under way still."""
     payment = money.pay(sandbox, kaveri_qr, 50_000)
