@@ -319,12 +319,12 @@ def adopt_all(payment_pk: int) -> int:
 
 
 def _spent(payment: QRPayment) -> None:
-    """By other hands all of it went back: nobody starts with it any more, and what runs is asked to stop. No lock is held."""
+    """By other hands all of it went back: nobody starts with it any more, and what runs is told to stop until it does. No lock is held."""
     if payment.state == QRPayment.State.STARTING and permits.revoke(payment.permit_id, "refunded_elsewhere"):
         return  # payments.expire closes it
     session = ChargingSession.objects.filter(permit=payment.permit_id).exclude(state=SessionState.STOPPED).first()
     if session is not None:
-        sessions.ask_stop(session, trigger="refunded_elsewhere")
+        sessions.stop_now(session.pk, trigger="refunded_elsewhere")
 
 
 def _adopt(payment_pk: int, entity: dict[str, Any]) -> bool:

@@ -144,8 +144,8 @@ def own_number(session: ChargingSession) -> int | None:
 
 
 def stop_ended(command: Command, now: datetime) -> None:
-    """Nothing came of it, and it charges on: ask again, tell a person. (Stops at a limit are asked again by sessions.)"""
-    if command.state != CommandState.EXPIRED or command.sent_at is None or command.trigger in ("limit", "not_authorized"):
+    """Nothing came of it, and it charges on: ask again, tell a person. (Stops that are due are asked again by sessions.)"""
+    if command.state != CommandState.EXPIRED or command.sent_at is None or command.trigger in sessions.STOP_TRIGGERS:
         return
     session = _running(command)
     if session is None:

@@ -43,6 +43,8 @@ _QUIET = {Verdict.PROGRESS, Verdict.LATE, Verdict.NOT_YET, Verdict.ALREADY_ENDED
 STOP_AGAIN_S = 20
 STOP_ATTEMPTS = 5
 STOP_RARELY_S = 300
+# What else makes a stop due: it too is asked again that way, whatever becomes of the first command.
+STOP_TRIGGERS = ("limit", "not_authorized", "refunded_elsewhere")
 
 
 def limits() -> rule.Limits:
@@ -277,6 +279,27 @@ def ask_stop(session: ChargingSession, *, trigger: str, requested_by: str = "", 
         requested_by=requested_by,
         expires_in_s=120,
     )
+
+
+@transaction.atomic
+def stop_now(session_id: int, *, trigger: str) -> bool:
+    """Nobody pays for this session any more (`trigger`, one of STOP_TRIGGERS, says why): what flows from now on is beyond its limit, and
+    the stop is asked until it is obeyed, also of a charger that is away just now.
+
+    False when it was over, or at its limit already. Takes the session's lock: call without that of its payment.
+    """
+    now = clock.now()
+    row = _locked(ChargingSession.objects.filter(pk=session_id).exclude(state=SessionState.STOPPED))
+    if row is None or (row.limit_wh is not None and row.limit_wh <= row.energy_wh):
+        return False
+    before, row.limit_wh = row.limit_wh, row.energy_wh
+    row.stop_asked_at = row.updated_at = now
+    if row.state != SessionState.SUSPENDED:  # else with the sign that it goes on (csms/rules/session.py): until then nobody hears it
+        row.stop_due_at = now
+    row.save(update_fields=["limit_wh", "stop_due_at", "stop_asked_at", "updated_at"])
+    audit.record("session.stop_now", row, trigger=trigger, before={"limit_wh": before}, after={"limit_wh": row.limit_wh})
+    ask_stop(row, trigger=trigger)
+    return True
 
 
 def to_stop(now: datetime) -> QuerySet[ChargingSession]:

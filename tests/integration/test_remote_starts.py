@@ -3,7 +3,7 @@
 import pytest
 
 from accounts.models import AuditEntry
-from billing import bills, payments, refunds
+from billing import bills, payments, razorpay, refunds
 from billing.models import QRPayment, Refund
 from csms import commands, permits, sessions
 from csms.models import Alert, ChargingSession, Command
@@ -147,3 +147,46 @@ def test_a_stop_that_is_accepted_and_not_obeyed_is_asked_again_then_a_person_is_
     session.refresh_from_db()
     assert session.overrun_wh == 5_000 and limit_wh > 0
     assert not Alert.objects.filter(kind="not_obeying", cleared_at=None).exists()
+
+
+def stops(charger: Charger, seconds: int, meter: int) -> int:
+    """How many stops it refuses, while it charges on and reads every 10 s."""
+    heard = 0
+    for second in range(10, seconds + 1, 10):
+        clock.shift(10)
+        charger.meter(meter + second * 8, 30_000)
+        sessions.stop_due(clock.now(), 10)
+        commands.timeout_due(clock.now(), 10)
+        if (sent := charger.asked("RemoteStopTransaction")) is not None:
+            heard += 1
+            charger.accept(sent[0], {"status": "Rejected"})
+    return heard
+
+
+@pytest.mark.parametrize("away", [True, False])
+def test_with_all_of_the_money_refunded_by_hand_it_is_told_to_stop_until_it_does(sandbox, charger, paid, away):
+    """Its line was gone for longer than the first stop waits, or it refused that one: it charged to its limit on nobody's money."""
+    charger.start(paid.permit.tag, meter=0)
+    payments.link_due(clock.now(), 10)
+    clock.shift(60)
+    charger.meter(500, 30_000)
+    if away:
+        charger.drop()
+    razorpay.create_refund(str(paid), {"amount": 50_000, "speed": "normal"}, "by-hand-on-the-dashboard")
+    for _ in range(2):
+        money.deliver(sandbox, "refund.processed")
+        money.work_webhooks()
+    session = ChargingSession.objects.get()
+    if away:
+        for _ in range(15):
+            clock.shift(10)
+            sessions.stop_due(clock.now(), 10)
+            commands.timeout_due(clock.now(), 10)
+        assert session.commands.filter(action="RemoteStopTransaction").count() == 1, "nobody is there to hear it"
+        charger.connect()
+        charger.boot()
+    assert stops(charger, 60, meter=600) >= 3
+    charger.stop(1_200, reason="Remote")
+    session.refresh_from_db()
+    assert (session.state, session.limit_wh, session.overrun_wh) == ("STOPPED", 500, 700)
+    assert AuditEntry.objects.filter(action="session.stop_now").count() == 1
