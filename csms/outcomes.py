@@ -70,14 +70,13 @@ def _came(context: Context, waits: Triggered) -> None:
 
 
 # -- starts ----------------------------------------------------------------------------------------------------------
-def start_asked(charge_point_pk: int, connector_no: int, tag: str, now: datetime) -> Command | None:
-    """The request of a person's that this start follows: of its tag, else of its connector a moment ago."""
+def start_asked(charge_point_pk: int, connector_no: int, tag: str, now: datetime, asked_by: datetime) -> Command | None:
+    """The request of a person's that this start follows: of its tag, else of its connector a moment ago, sent by `asked_by`."""
     mine = [one for one in askable.open_starts(charge_point_pk, now) if one.permit_id is None and one.sent_at is not None]
     normal = tags.normal(tag)
     of_tag = [one for one in mine if tags.normal(str(one.payload.get("idTag"))) == normal]
-    of_place = [
-        one for one in mine if one.payload.get("connectorId") == connector_no and now - one.sent_at <= timedelta(seconds=START_FOLLOWS_S)
-    ]
+    lately = [one for one in mine if now - timedelta(seconds=START_FOLLOWS_S) <= one.sent_at <= asked_by]
+    of_place = [one for one in lately if one.payload.get("connectorId") == connector_no]
     return next(iter(of_tag or of_place), None)
 
 

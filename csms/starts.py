@@ -17,6 +17,8 @@ from voltaro.jobs import ring
 
 # A start so long after the time to start has run out may still be the one that was asked.
 TOO_LATE_S = 900
+# By so much may a clock be off that we believe. A start that says it is older than what was asked for by more came out of a queue.
+CLOCK_S = 300
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,9 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
         repeated = _begun(charge_point, key)
     if repeated is not None:
         return _answer(repeated, new=False, status=_told(repeated))
-    asked = outcomes.start_asked(charge_point_pk, connector.connector_id, said.tag, now)
-    answer, flags = _judge(charge_point, connector, said, asked, now)
+    asked_by = _asked_by(charge_point, said, now)
+    asked = outcomes.start_asked(charge_point_pk, connector.connector_id, said.tag, now, asked_by)
+    answer, flags = _judge(charge_point, connector, said, asked, asked_by, now)
     meant = reservations.meant(connector, charge_point, said.reservation_id, answer, now)
     if meant.breaks is not None and answer.accepted:
         # Kept for somebody else. Not Invalid: that would stay in the charger's cache, and the card is good elsewhere.
@@ -120,25 +123,35 @@ def _may_begin_again(earlier: ChargingSession) -> bool:
     return over and (earlier.permit is None or earlier.permit.kind != IdTag.Kind.ONE_TIME)
 
 
+def _asked_by(charge_point: ChargePoint, said: StartReported, now: datetime) -> datetime:
+    """What was asked of the charger after this, a start under a tag of its own cannot follow: it began before, by the charger's clock
+    (put right by what it is known to be off; one that is not set says nothing).
+    """
+    off_s = charge_point.clock_offset_s or 0
+    began = said.at - timedelta(seconds=off_s) if said.at is not None else now
+    return began + timedelta(seconds=CLOCK_S)
+
+
 def _judge(
-    charge_point: ChargePoint, connector: Connector, said: StartReported, asked: Command | None, now: datetime
+    charge_point: ChargePoint, connector: Connector, said: StartReported, asked: Command | None, asked_by: datetime, now: datetime
 ) -> tuple[TagAnswer, list[str]]:
     habits = quirks.of(charge_point)
     shown = permit = tags.find(said.tag, habits, rows=IdTag.objects.select_for_update(of=("self",), no_key=True))
     flags = [] if said.at is not None else ["clock"]
     if permit is None or (permit.source == "external" and permit.external_status != "Accepted"):
         # Some chargers start under a tag of their own after our request: the one who has just paid here is meant.
-        permit = _asked_for(connector, now) or (outcomes.asked_tag(asked) if asked is not None else None)
+        permit = _asked_for(connector, asked_by, now) or (outcomes.asked_tag(asked) if asked is not None else None)
         if permit is not None:
             flags.append("tag_changed")
     return tags.judge(permit or shown, charge_point.pk, connector.connector_id, now, tag=said.tag, habits=habits), flags
 
 
-def _asked_for(connector: Connector, now: datetime) -> IdTag | None:
+def _asked_for(connector: Connector, asked_by: datetime, now: datetime) -> IdTag | None:
     return (
         IdTag.objects.select_for_update(of=("self",), no_key=True)
         .select_related("connector")
         .filter(connector=connector, kind=IdTag.Kind.ONE_TIME, state=IdTag.State.READY, start_until__gt=now, asked_count__gt=0)
+        .filter(created_at__lte=asked_by)
         .first()
     )
 

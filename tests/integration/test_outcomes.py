@@ -290,6 +290,14 @@ def test_a_strange_tag_at_another_connector_or_too_late_is_not_it(charger, ask, 
     assert state(command) == "accepted"
 
 
+def test_an_old_start_under_a_strange_tag_is_not_what_was_asked_a_moment_ago(charger, ask, card):
+    command = ask("RemoteStartTransaction", {"idTag": "CARD01", "connectorId": 1})
+    charger.accept(command.unique_id)
+    assert charger.start(tag="OWN-TAG-1", at=clock.now() - timedelta(hours=2))["idTagInfo"]["status"] == "Invalid"
+    assert state(command) == "accepted"
+    assert charger.start(tag="OWN-TAG-1")["idTagInfo"]["status"] == "Accepted" and state(command) == "effective"
+
+
 def test_Q144_a_start_after_its_refusal_is_a_session_and_the_refusal_stays(charger, ask, card):
     command = ask("RemoteStartTransaction", {"idTag": "CARD01"})
     charger.accept(command.unique_id, {"status": "Rejected"})

@@ -6,9 +6,10 @@ from accounts.models import AuditEntry
 from billing import bills, payments, razorpay, refunds
 from billing.models import QRPayment, Refund
 from csms import commands, permits, sessions
-from csms.models import Alert, ChargingSession, Command
+from csms.models import Alert, ChargePoint, ChargingSession, Command
+from csms.timestamps import write
 from tests import money
-from tests.charger import Charger
+from tests.charger import Charger, later
 from tests.factories import make_connector
 from voltaro import clock
 
@@ -61,7 +62,7 @@ def test_the_start_is_the_payments_whatever_becomes_of_the_tag(charger, paid, ho
 
 
 def test_a_start_without_a_tag_at_all(charger, paid):
-    payload = {"connectorId": 1, "meterStart": 1_000, "timestamp": "2026-11-21T10:00:00Z"}
+    payload = {"connectorId": 1, "meterStart": 1_000, "timestamp": write(clock.now())}
     assert charger.call("StartTransaction", payload)["idTagInfo"]["status"] == "Accepted"
     assert ChargingSession.objects.get().permit == paid.permit
 
@@ -84,6 +85,24 @@ def test_the_payments_tag_starts_nothing_at_another_charger(paid, network):
     other.boot()
     assert other.start(paid.permit.tag)["idTagInfo"]["status"] == "Invalid"
     assert other.asked("RemoteStopTransaction")
+
+
+def test_an_old_start_out_of_a_queue_does_not_use_up_what_somebody_has_just_paid(charger, paid):
+    """Under a tag nobody knows, begun while the charger was away for hours: not what it was asked for a moment ago."""
+    assert charger.start("00000000", meter=1_000, at=later(-3 * 3600))["idTagInfo"]["status"] == "Invalid"
+    charger.stop(9_000, at=later(-3600))
+    paid.permit.refresh_from_db()
+    assert paid.permit.state == "ready"
+    assert charger.start("00000000", meter=9_000)["idTagInfo"]["status"] == "Accepted"
+    assert [one.permit for one in ChargingSession.objects.order_by("pk")] == [None, paid.permit]
+
+
+@pytest.mark.parametrize(("off_s", "known"), [(-240, False), (-7200, True), (19_800, True), (19_800, False)])
+def test_a_start_under_a_tag_of_its_own_is_the_payments_though_its_clock_is_wrong(charger, paid, off_s, known):
+    if known:
+        ChargePoint.objects.update(clock_offset_s=off_s)
+    assert charger.start("00000000", at=later(off_s))["idTagInfo"]["status"] == "Accepted"
+    assert ChargingSession.objects.get().permit == paid.permit
 
 
 @pytest.mark.parametrize("how", ["as it was", "one of its own"])
