@@ -8,7 +8,7 @@ from django.db import connection
 
 from accounts import audit, failures
 from accounts.models import AuditEntry
-from csms import bounds, commands, live, outcomes, permits, quirks, reservations, sessions, stations, tags
+from csms import bounds, commands, doubts, live, outcomes, permits, quirks, reservations, sessions, stations, tags
 from csms.events import StartReported
 from csms.models import ChargePoint, ChargingSession, Command, CommandState, Connector, IdTag, SessionState
 from csms.rules import meter as meters
@@ -41,11 +41,7 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
     charge_point = ChargePoint.objects.get(pk=charge_point_pk)
     found = stations.connector(charge_point.cp_id, min(said.connector_no, stations.MAX_CONNECTORS))
     connector = permits.lock_connector(found.pk)
-    key = start_key(said)
-    repeated = _begun(charge_point, key)
-    if repeated is not None and said.at is None and _may_begin_again(repeated):
-        key = start_key(said, charge_point.boot_count)
-        repeated = _begun(charge_point, key)
+    key, repeated = _known(charge_point, connector, said)
     if repeated is not None:
         return _answer(repeated, new=False, status=_told(repeated))
     asked_by = _asked_by(charge_point, said, now)
@@ -103,24 +99,41 @@ def _asked_too_late(connector: Connector, now: datetime) -> IdTag | None:
     return lately.filter(start_until__gt=now - timedelta(seconds=TOO_LATE_S)).order_by("-pk").first()
 
 
-def start_key(said: StartReported, boot_count: int | None = None) -> str:
-    """What makes a start itself; with its boot, where nothing else tells it from an earlier one."""
+def start_key(said: StartReported, after: int | None = None) -> str:
+    """What makes a start itself; with the session it came after at its connector, where nothing else tells it from an earlier one."""
     parts = [str(said.connector_no), tags.normal(said.tag), said.reported_at, str(said.meter_start_wh)]
-    if boot_count is not None:
-        parts.append(f"boot {boot_count}")
+    if after is not None:
+        parts.append(f"after {after}")
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:40]
 
 
-def _begun(charge_point: ChargePoint, key: str) -> ChargingSession | None:
-    return ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit", "card").first()
+def _known(charge_point: ChargePoint, connector: Connector, said: StartReported) -> tuple[str, ChargingSession | None]:
+    """The key of this start, and the session it began, when it was said before (the connector is locked).
 
-
-def _may_begin_again(earlier: ChargingSession) -> bool:
-    """Whether a start that looks the same, of a charger whose clock is not set, may be another one: a card's, after its stop was told,
-    and nothing flowed between. A permit is for one start only; where energy flowed, the register has moved on.
+    Where no clock tells, starts look alike. What is said again comes before anything else the charger has to say of that connector: so
+    only its newest session can be meant, or this is another start, named by what it came after.
     """
-    over = not earlier.live and earlier.energy_wh == 0 and "inferred" not in earlier.flags
-    return over and (earlier.permit is None or earlier.permit.kind != IdTag.Kind.ONE_TIME)
+    key = start_key(said)
+    first = ChargingSession.objects.filter(charge_point=charge_point, start_key=key).select_related("permit", "card").first()
+    if first is None or said.at is not None:
+        return key, first
+    there = list(ChargingSession.objects.filter(connector=connector).select_related("permit", "card").order_by("-pk")[:2]) or [first]
+    newest = there[0]
+    alike = newest.start_key in (key, start_key(said, there[-1].pk))
+    if not _may_begin_again(newest if alike else first, newest, said):
+        return key, newest if alike else first
+    return start_key(said, newest.pk), None
+
+
+def _may_begin_again(earlier: ChargingSession, newest: ChargingSession, said: StartReported) -> bool:
+    """Whether a start that looks like that of `earlier`, of a charger whose clock is not set, may be another one: a card's (a permit is
+    for one start only), after its stop was told, at a connector where nothing is open. Its register tells no difference when nothing
+    flowed, or where it begins at 0 every time; one that had moved on and stands where it stood is said again out of a queue.
+    """
+    told = "inferred" not in earlier.flags or doubts.LATE in earlier.flags
+    one_time = earlier.permit is not None and earlier.permit.kind == IdTag.Kind.ONE_TIME
+    flowed = earlier.energy_wh > 0 or newest.energy_wh > 0
+    return told and not one_time and not newest.live and not (flowed and said.meter_start_wh)
 
 
 def _asked_by(charge_point: ChargePoint, said: StartReported, now: datetime) -> datetime:

@@ -96,6 +96,47 @@ def test_a_card_may_begin_again_at_a_charger_without_a_clock_when_nothing_flowed
     assert charger.start(tag="CARD0001", meter=5, timestamp=UNSET)["transactionId"] == second
 
 
+@pytest.mark.parametrize("boots", [True, False])
+def test_a_card_charges_again_at_a_charger_without_a_clock_whose_register_begins_at_0(charger, network, boots):
+    """Its starts look alike, every one of them: the second and all that followed were taken for the first, and not counted."""
+    IdTag.objects.create(tag="CARD0001", kind=IdTag.Kind.RFID, company=network.voltaro)
+    IdTag.objects.create(tag="CARD0002", kind=IdTag.Kind.RFID, company=network.voltaro)
+    for number, tag in enumerate(["CARD0001", "CARD0001", "CARD0002", "CARD0001", "CARD0001"], start=1):
+        told = [charger.start(tag=tag, meter=0, timestamp=UNSET) for _ in range(2)]
+        charger.charge(0, 1_000)
+        told.append(charger.start(tag=tag, meter=0, timestamp=UNSET))
+        charger.stop(1_000)
+        assert told[0] == told[1] == told[2], "said again, while it charges, it is the same"
+        assert ChargingSession.objects.count() == number
+        if boots:
+            charger.boot()
+    found = ChargingSession.objects.order_by("pk")
+    assert [(one.id_tag, one.state, one.energy_wh) for one in found] == [
+        (tag, "STOPPED", 1_000) for tag in ("CARD0001", "CARD0001", "CARD0002", "CARD0001", "CARD0001")
+    ]
+
+
+def test_a_start_out_of_a_queue_without_a_clock_begins_nothing_where_the_register_has_moved_on(charger, network, permit):
+    """Nor where another charges, nor a payment's a second time, nor before its stop was told."""
+    IdTag.objects.create(tag="CARD0001", kind=IdTag.Kind.RFID, company=network.voltaro)
+    first = charger.start(tag="CARD0001", meter=7_000, timestamp=UNSET)["transactionId"]
+    charger.charge(7_000, 8_000)
+    charger.stop(8_000)
+    assert charger.start(tag="CARD0001", meter=7_000, timestamp=UNSET)["transactionId"] == first
+    second = charger.start(tag="CARD0001", meter=0, timestamp=UNSET)["transactionId"]
+    charger.charge(0, 1_000)
+    assert sessions.finalize(ChargingSession.objects.get(transaction_id=second).pk, "OPERATOR")
+    assert charger.start(tag="CARD0001", meter=0, timestamp=UNSET)["transactionId"] == second, "we ended it: its stop may be on its way"
+    charger.stop(1_000)
+    paid = charger.start(tag=permit.tag, meter=0, timestamp=UNSET)["transactionId"]
+    assert charger.start(tag="CARD0001", meter=0, timestamp=UNSET)["transactionId"] == second, "somebody charges there"
+    charger.transaction_id = paid
+    charger.charge(0, 1_000)
+    charger.stop(1_000)
+    assert charger.start(tag=permit.tag, meter=0, timestamp=UNSET)["transactionId"] == paid
+    assert ChargingSession.objects.count() == 3
+
+
 def test_a_stop_again_changes_nothing(charger, permit):
     charger.start(tag=permit.tag, meter=0)
     charger.charge(0, 2_000)
