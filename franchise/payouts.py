@@ -21,7 +21,7 @@ from billing import razorpay
 from franchise import corrections, gates, transfers
 from franchise.models import CommissionLedgerEntry, Franchisee, Payout
 from franchise.rules.gate import REASONS, TRANSFERS_OFF
-from voltaro import jobs
+from voltaro import clock, jobs
 
 log = logging.getLogger(__name__)
 
@@ -144,7 +144,7 @@ def ask_due(now: datetime, limit: int) -> int:
 def _claim(now: datetime) -> Payout | None:
     payout = to_ask(now).select_for_update(skip_locked=True, no_key=True, of=("self",)).first()
     if payout is not None:
-        payout.claimed_until = now + CLAIM
+        payout.claimed_until = clock.now() + CLAIM  # `now` is when the batch began, and calls may be slow
         payout.save(update_fields=["claimed_until"])
     return payout
 
@@ -229,12 +229,18 @@ def recall(franchisee: Franchisee, why: str) -> int:
 
 @transaction.atomic
 def wait(payout_id: int, now: datetime, why: str, pause: timedelta | None = None) -> None:
-    """Leave it as it is and look again: after `pause`, or as long as it has waited already (1 to 30 minutes)."""
+    """Leave it as it is and look again: after `pause`, or as long as it has waited already (1 to 30 minutes).
+
+    What has arrived is only followed to the bank: as seldom as when Razorpay answers, and no longer.
+    """
     payout = Payout.objects.select_for_update(no_key=True).filter(pk=payout_id).first()
-    if payout is None or payout.state in (State.PROCESSED, State.FAILED):
+    if payout is None or payout.state == State.FAILED:
         return
-    waited = now - (payout.asked_at or payout.created_at)
-    payout.retry_at = now + (pause or min(max(waited, timedelta(minutes=1)), RETRY_AFTER))
+    if payout.state == State.PROCESSED:
+        payout.retry_at = transfers.follow_at(payout, now)
+    else:
+        waited = now - (payout.asked_at or payout.created_at)
+        payout.retry_at = now + (pause or min(max(waited, timedelta(minutes=1)), RETRY_AFTER))
     payout.claimed_until = None
     payout.last_error = why[:300]
     payout.save(update_fields=["retry_at", "claimed_until", "last_error"])

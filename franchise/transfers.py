@@ -128,7 +128,7 @@ def _is_of(payout: Payout, transfer: dict[str, Any], now: datetime) -> bool:
 def _processed(payout: Payout, now: datetime) -> None:
     """The money left our balance and stands at the linked account. In the bank it is only when settled."""
     if payout.state == State.PROCESSED:
-        payout.retry_at = now + FOLLOW_EVERY if now - payout.processed_at < FOLLOW_FOR and not payout.settlement_id else None
+        payout.retry_at = follow_at(payout, now)
         return
     payout.state = State.PROCESSED
     payout.processed_at = now
@@ -136,6 +136,11 @@ def _processed(payout: Payout, now: datetime) -> None:
     book_asked(payout)
     _book(payout, "done", (Account.TRANSFERS_IN_FLIGHT, payout.amount_paise), (Account.CLEARING, -payout.amount_paise))
     payout.entries.filter(status=Status.PENDING).update(status=Status.TRANSFERRED, updated_at=now)
+
+
+def follow_at(payout: Payout, now: datetime) -> datetime | None:
+    """When a processed payout is next asked after, until it is in the bank; None once that is known or no longer hoped for."""
+    return now + FOLLOW_EVERY if now - payout.processed_at < FOLLOW_FOR and not payout.settlement_id else None
 
 
 @transaction.atomic

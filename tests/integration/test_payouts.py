@@ -390,6 +390,47 @@ def test_a_lost_settlement_webhook_is_made_good_by_asking(network, route):
     assert entry.status == Status.SETTLED
 
 
+def refuses(error: Exception):
+    def raises(*_args):
+        raise error
+
+    return raises
+
+
+@pytest.mark.parametrize("no", [razorpay.TryAgain("HTTP 502"), razorpay.Declined(400, "BAD_REQUEST_ERROR", "The id does not exist")])
+def test_what_has_arrived_is_asked_after_twice_a_day_also_when_nobody_answers(network, route, monkeypatch, no):
+    share(network.kaveri_connector)
+    work()
+    with monkeypatch.context() as broken:
+        broken.setattr(razorpay, "fetch_transfer", refuses(no))
+        clock.shift(12 * 3600 + 1)
+        assert work() == 1
+        payout = Payout.objects.get()
+        assert (payout.state, payout.claimed_until, payout.last_error) == (State.PROCESSED, None, str(no))
+        clock.shift(3600)
+        assert work() == 0
+        clock.shift(30 * 86_400)
+        assert work() == 1
+        assert Payout.objects.get().retry_at is None  # after thirty days it is left alone
+    assert books(network.kaveri)["owed"] == 0
+
+
+def test_a_payout_taken_up_late_in_a_slow_batch_is_nobody_elses(network, route):
+    share(network.kaveri_connector), share(network.ganga_connector)
+    began = clock.now()
+    payouts.collect_due(began, 10)
+    meanwhile = []
+
+    def slow():
+        clock.shift(100)
+        meanwhile.append(payouts.to_ask(clock.now()).count())
+
+    route.before_answer = slow
+    payouts.ask_due(began, 10)
+    assert meanwhile[1] == 0  # a claim lasts two minutes from when it is made, not from when the batch began
+    assert len(route.asked) == 2
+
+
 # -- races ----------------------------------------------------------------------------------------------------
 @pytest.mark.django_db(transaction=True)
 def test_two_workers_pay_an_entry_once(network, route, bells):
