@@ -149,9 +149,12 @@ def link_account(
 ) -> LinkedAccount:
     """The Razorpay Route account that payouts go to. `activated`: the operator has seen that Razorpay activated it.
 
-    Another account than before rests for a day, and payouts not yet asked for the old one are taken back.
+    Another account than before rests for a day, and payouts not yet asked for the old one are taken back; one that was asked
+    and did not happen goes to the new one (payouts._leave).
     """
     now = now or clock.now()
+    # Whoever makes a payout holds this row: the payout is made before the recall below, or after this commits.
+    Franchisee.objects.select_for_update(of=("self",), no_key=True).get(pk=franchisee.pk)
     if LinkedAccount.objects.filter(razorpay_id=razorpay_id).exclude(franchisee=franchisee).exists():
         raise ValidationError(f"{razorpay_id} is the linked account of another franchisee.")
     account = LinkedAccount.objects.select_for_update(of=("self",)).filter(franchisee=franchisee).first()

@@ -4,8 +4,9 @@
                   -> failed                      dead; a new numbered attempt with a new key follows (`follows`)
 
 The key, the exact body and the linked account are frozen on the row before the first call. While we do not know whether
-a call arrived, Razorpay is asked first and the same key is sent again; a new key is used only after a confirmed failure.
-Holds, a low balance and TryAgain are waits, never failures. An entry belongs to one payout at a time, under its lock.
+a call arrived, Razorpay is asked first and the same key is sent again; a new key is used only after a confirmed failure,
+or when the franchisee's account was changed and nothing was sent to the old one. Holds, a low balance and TryAgain are
+waits, never failures. An entry belongs to one payout at a time, under its lock.
 """
 
 import logging
@@ -35,6 +36,8 @@ HELD_FOR = timedelta(minutes=10)
 # A transfer asked and never heard of is looked for this far before the asking (our clock and theirs differ).
 LOOK_BACK = timedelta(minutes=15)
 PAGES_TO_LOOK_AT = 20
+# Stays in `last_error` whatever follows: such a payout never gets a new key by itself.
+DISPUTED = "Not known whether it happened: Razorpay disputes its key"
 
 
 def due(now: datetime) -> QuerySet:
@@ -159,6 +162,8 @@ def _ask(payout: Payout, now: datetime) -> None:
             if transfer is None:
                 if reason := gates.closed(payout.franchisee, now):
                     return wait(payout.pk, now, REASONS[reason], HELD_FOR)
+                if _account_changed(payout):
+                    return _leave(payout.pk, now)
                 if not mark_asked(payout.pk, now):
                     return
                 transfer = razorpay.create_transfer(payout.body, payout.key)
@@ -172,7 +177,10 @@ def _ask(payout: Payout, now: datetime) -> None:
 
 
 def _find(payout: Payout, now: datetime) -> dict | None:
-    """The transfer of an asking whose answer we did not hear, if Razorpay has it: by our key in its notes."""
+    """The transfer of an asking whose answer we did not hear, if Razorpay has it: by our key in its notes.
+
+    TryAgain when there are more than we look through, and without knowing it must not be sent again (see `_leave`).
+    """
     since = int((payout.asked_at - LOOK_BACK).timestamp())
     until = int((now + LOOK_BACK).timestamp())
     for page in range(PAGES_TO_LOOK_AT):
@@ -181,8 +189,35 @@ def _find(payout: Payout, now: datetime) -> dict | None:
             if transfers.key_in(transfer) == payout.key:
                 return transfer
         if len(listed) < razorpay.PAGE:
-            break
+            return None
+    if _account_changed(payout):
+        log.error("payout %s: its account was changed, and too many transfers follow to see whether it was sent", payout.pk)
+        raise razorpay.TryAgain("A person must look: made for another account, and not known whether it was sent")
     return None
+
+
+def _account_changed(payout: Payout) -> bool:
+    """Whether the franchisee has another account now than the one this payout was made for."""
+    account = getattr(payout.franchisee, "linked_account", None)
+    return account is not None and account.razorpay_id != payout.account
+
+
+@transaction.atomic
+def _leave(payout_id: int, now: datetime) -> None:
+    """Razorpay has no transfer of it and its account is the franchisee's no more: the next attempt goes to the new one.
+
+    Also when the answer to an earlier call was not heard: a changed account keeps the gate shut for a day, so such a call is a
+    day old, and what it made would be listed. A disputed key is the exception: what was made under it may not bear it.
+    """
+    payout = Payout.objects.select_for_update(no_key=True).filter(pk=payout_id, razorpay_id__isnull=True).first()
+    if payout is None:
+        return  # recalled, or heard of meanwhile
+    why = f"The linked account was changed from {payout.account} before it was sent"
+    if DISPUTED in payout.last_error:
+        log.error("payout %s: its key is disputed, and its account was changed; a person must look", payout.pk)
+        wait(payout.pk, now, why)
+    else:
+        transfers.fail(payout.pk, why, now, counts=False)
 
 
 def _declined(payout: Payout, why: razorpay.Declined, now: datetime) -> None:
@@ -192,7 +227,7 @@ def _declined(payout: Payout, why: razorpay.Declined, now: datetime) -> None:
     elif why.status == 409 or "idempotency" in said:
         # The key is known there with something else: a transfer may exist. Never a new key now.
         log.error("payout %s: Razorpay disputes its key; a person must look", payout.pk)
-        wait(payout.pk, now, f"Not known whether it happened: {why}")
+        wait(payout.pk, now, f"{DISPUTED}: {why}")
     elif "url was not found" in said:
         wait(payout.pk, now, f"{REASONS[TRANSFERS_OFF]} (Razorpay: {why.description})", RETRY_AFTER)
     else:
@@ -242,6 +277,8 @@ def wait(payout_id: int, now: datetime, why: str, pause: timedelta | None = None
         waited = now - (payout.asked_at or payout.created_at)
         payout.retry_at = now + (pause or min(max(waited, timedelta(minutes=1)), RETRY_AFTER))
     payout.claimed_until = None
+    if DISPUTED in payout.last_error and DISPUTED not in why:
+        why = f"{why[:200]}. {DISPUTED}"
     payout.last_error = why[:300]
     payout.save(update_fields=["retry_at", "claimed_until", "last_error"])
 
@@ -260,6 +297,10 @@ def retry_due(now: datetime, limit: int) -> int:
 @transaction.atomic
 def retry(payout_id: int, now: datetime) -> bool:
     """False when another worker has it. While a gate is closed it waits, and that is not counted."""
+    # The franchisee first, as everywhere: no account is changed between reading it and committing a payout to it.
+    mine = Franchisee.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
+    if mine.filter(payouts=payout_id).first() is None:
+        return False
     old = (
         Payout.objects.select_for_update(skip_locked=True, no_key=True, of=("self",))
         .select_related("franchisee__linked_account", "franchisee__company")

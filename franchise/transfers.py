@@ -67,7 +67,7 @@ def persist(payout_id: int, transfer: dict[str, Any], now: datetime) -> Payout:
     if said == "failed":
         error = transfer.get("error") if isinstance(transfer.get("error"), dict) else {}
         why = f"{error.get('code') or 'failed'}: {error.get('description') or error.get('reason') or 'no reason given'}"
-        return fail(payout_id, why, now, transfer_id=transfer["id"], low_balance="insufficient_balance" in f"{error}".lower())
+        return fail(payout_id, why, now, transfer_id=transfer["id"], counts="insufficient_balance" not in f"{error}".lower())
     with transaction.atomic():
         payout = Payout.objects.select_for_update(no_key=True).get(pk=payout_id)
         if _overtaken(payout, transfer, said) or not _is_of(payout, transfer, now):
@@ -144,10 +144,10 @@ def follow_at(payout: Payout, now: datetime) -> datetime | None:
 
 
 @transaction.atomic
-def fail(payout_id: int, why: str, now: datetime, *, transfer_id: str = "", low_balance: bool = False) -> Payout:
+def fail(payout_id: int, why: str, now: datetime, *, transfer_id: str = "", counts: bool = True) -> Payout:
     """A confirmed failure: this payout is dead, its entries are owed again, and a new attempt follows later.
 
-    A low balance is our own matter and never counts as a failed attempt.
+    A low balance and a changed account are our own matter: they never count (`counts`) as a failed attempt.
     """
     payout = Payout.objects.select_for_update(no_key=True).get(pk=payout_id)
     if payout.state == State.FAILED:
@@ -161,7 +161,7 @@ def fail(payout_id: int, why: str, now: datetime, *, transfer_id: str = "", low_
         return payout
     before = payout.state
     payout.state = State.FAILED
-    payout.failures += 0 if low_balance else 1
+    payout.failures += 1 if counts else 0
     payout.last_error = why[:300]
     payout.razorpay_id = payout.razorpay_id or transfer_id or None
     payout.retry_at = now + RETRY_AFTER
@@ -169,9 +169,7 @@ def fail(payout_id: int, why: str, now: datetime, *, transfer_id: str = "", low_
     payout.save()
     if ledger.posted(f"payout:{payout.pk}:asked"):
         _book(payout, "failed", (Account.TRANSFERS_IN_FLIGHT, payout.amount_paise), (Account.FRANCHISEE_PAYABLE, -payout.amount_paise))
-    audit.record(
-        "payout.failed", payout, before={"state": before}, after={"state": payout.state, "why": why[:200], "counted": not low_balance}
-    )
+    audit.record("payout.failed", payout, before={"state": before}, after={"state": payout.state, "why": why[:200], "counted": counts})
     return payout
 
 

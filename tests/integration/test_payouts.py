@@ -236,6 +236,65 @@ def test_a_changed_bank_account_rests_a_day_and_takes_back_what_was_not_asked(ne
     assert AuditEntry.objects.filter(action="linked_account.set").count() == 2
 
 
+@pytest.mark.parametrize("mood", ["try_again", "low_balance", "off", "silent"])
+def test_what_did_not_happen_before_the_account_was_changed_goes_to_the_new_one(network, route, mood):
+    route.mood = [mood]
+    entry = share(network.kaveri_connector)
+    work()
+    franchisees.link_account(network.kaveri, "acc_KaveriNew00001", activated=True)
+    clock.shift(3600)
+    work()
+    assert Payout.objects.get().state == State.ASKING and len(route.asked) == 1  # it rests a day, and that day may yet tell
+    clock.shift(24 * 3600)
+    work()
+    old = Payout.objects.get()
+    assert (old.state, old.failures, old.account) == (State.FAILED, 0, "acc_Kaveri00000000")
+    assert books(network.kaveri) == {"owed": 205_03, "on_its_way": 0, "gone": 0}
+    clock.shift(1801)
+    payouts.retry_due(clock.now(), 10)
+    work()
+    entry.refresh_from_db()
+    assert [body["account"] for _, body in route.asked] == ["acc_Kaveri00000000", "acc_KaveriNew00001"]
+    assert entry.status == Status.TRANSFERRED and books(network.kaveri)["owed"] == 0
+
+
+def test_what_did_happen_before_the_account_was_changed_is_not_paid_again(network, route):
+    route.mood = ["lost"]
+    entry = share(network.kaveri_connector)
+    work()
+    franchisees.link_account(network.kaveri, "acc_KaveriNew00001", activated=True)
+    clock.shift(24 * 3600 + 1)
+    work()
+    entry.refresh_from_db()
+    assert entry.status == Status.TRANSFERRED and len(route.asked) == 1
+    assert Payout.objects.get().account == "acc_Kaveri00000000"
+
+
+def test_a_disputed_key_is_not_replaced_when_the_account_was_changed(network, route):
+    route.mood = ["disputed"]
+    share(network.kaveri_connector)
+    work()
+    franchisees.link_account(network.kaveri, "acc_KaveriNew00001", activated=True)
+    for _ in range(3):  # held for a day: the dispute is not forgotten over it
+        clock.shift(12 * 3600 + 1)
+        work()
+    payout = Payout.objects.get()
+    assert (payout.state, len(route.asked)) == (State.ASKING, 1)
+    assert "account was changed" in payout.last_error and payouts.DISPUTED in payout.last_error
+
+
+def test_among_too_many_transfers_nothing_is_concluded(network, route, monkeypatch):
+    route.mood = ["silent"]
+    share(network.kaveri_connector)
+    work()
+    franchisees.link_account(network.kaveri, "acc_KaveriNew00001", activated=True)
+    clock.shift(24 * 3600 + 1)
+    monkeypatch.setattr(razorpay, "transfers", lambda **_: [{"id": "trf_Other", "notes": []}] * razorpay.PAGE)
+    work()
+    payout = Payout.objects.get()
+    assert (payout.state, len(route.asked)) == (State.ASKING, 1) and "A person must look" in payout.last_error
+
+
 def test_books_that_differ_from_the_rows_are_told(network, route):
     entry = share(network.kaveri_connector)
     work()
@@ -499,3 +558,32 @@ def test_a_worker_that_dies_after_asking_leaves_nothing_twice(network, route, be
     work()
     entry.refresh_from_db()
     assert len(route.asked) == 1 and entry.status == Status.TRANSFERRED
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("moods", [[], ["declined"]], ids=["gathered", "tried again"])
+def test_no_payout_to_the_old_account_is_made_while_another_is_linked(network, route, bells, monkeypatch, moods):
+    """A worker reads the old account in the moment between the recall and its commit."""
+    route.mood = list(moods)
+    share(network.kaveri_connector)
+    if moods:
+        work()
+        clock.shift(1801)
+    taken_back = payouts.recall
+
+    def recall(*args) -> int:
+        recalled = taken_back(*args)
+        worker = threading.Thread(target=lambda: (make(), connections.close_all()))
+        worker.start()
+        worker.join(20)
+        return recalled
+
+    def make() -> None:
+        payouts.collect_due(clock.now(), 10)
+        payouts.retry_due(clock.now(), 10)
+
+    monkeypatch.setattr(payouts, "recall", recall)
+    franchisees.link_account(network.kaveri, "acc_KaveriNew00001", activated=True)
+    clock.shift(24 * 3600 + 1)
+    make()
+    assert Payout.objects.exclude(state=State.FAILED).get().account == "acc_KaveriNew00001"
