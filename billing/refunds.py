@@ -458,11 +458,17 @@ def _bank_reference(entity: dict[str, Any]) -> str:
     return str(next((acquirer[name] for name in ("rrn", "arn", "utr") if acquirer.get(name)), ""))[:60]
 
 
-def differ(kind: str, subject: str, ours: int | None, theirs: int | None, note: str) -> None:
-    """Show it to a person, once."""
-    if not Difference.objects.filter(kind=kind, subject=subject[:60]).exists():
-        today = timezone.localdate(clock.now())
-        Difference.objects.create(day=today, kind=kind, subject=subject[:60], ours_paise=ours, theirs_paise=theirs, note=note[:300])
+def differ(kind: str, subject: str, ours: int | None, theirs: int | None, note: str) -> bool:
+    """Show it to a person: once, and again when Razorpay says another amount. Whether it was shown now."""
+    if Difference.objects.filter(kind=kind, subject=subject[:60], theirs_paise=theirs).exists():
+        return False
+    Difference.objects.update_or_create(
+        day=timezone.localdate(clock.now()),
+        kind=kind,
+        subject=subject[:60],
+        defaults={"ours_paise": ours, "theirs_paise": theirs, "note": note[:300], "resolved_at": None},
+    )
+    return True
 
 
 def _lock_payment(payment_pk: int) -> QRPayment:

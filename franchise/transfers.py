@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from accounts import audit
-from billing import ledger, razorpay
+from billing import ledger, razorpay, refunds
 from billing.events import entity
 from billing.models import Account, WebhookEvent
 from franchise import hearing
@@ -81,7 +81,7 @@ def persist(payout_id: int, transfer: dict[str, Any], now: datetime) -> Payout:
         if said in ("processed", "reversed", "partially_reversed"):
             _processed(payout, now)
             if said != "processed":
-                payout.last_error = f"Razorpay says {said}: {transfer.get('amount_reversed', 0)} paise came back. A person must look."
+                _came_back(payout, transfer, said)
         elif payout.state in (State.DUE, State.ASKING):
             payout.state = State.PENDING
         if payout.state == State.PENDING:
@@ -136,6 +136,16 @@ def _processed(payout: Payout, now: datetime) -> None:
     book_asked(payout)
     _book(payout, "done", (Account.TRANSFERS_IN_FLIGHT, payout.amount_paise), (Account.CLEARING, -payout.amount_paise))
     payout.entries.filter(status=Status.PENDING).update(status=Status.TRANSFERRED, updated_at=now)
+
+
+def _came_back(payout: Payout, transfer: dict[str, Any], said: str) -> None:
+    """Somebody took (a part of) it back on the dashboard. Whether it is owed again only they know: a difference, and nothing is booked."""
+    told = transfer.get("amount_reversed")
+    back = told if type(told) is int and told > 0 else payout.amount_paise
+    payout.last_error = f"Razorpay says {said}: {back} paise came back. A person must look."
+    note = f"payout {payout.pk} to {payout.account}: {back} paise were taken back; its shares count as paid"
+    if refunds.differ("transfer_reversed", transfer["id"], payout.amount_paise, payout.amount_paise - back, note):
+        log.error("payout %s: Razorpay says %s, %s paise came back; a person must look", payout.pk, said, back)
 
 
 def follow_at(payout: Payout, now: datetime) -> datetime | None:

@@ -20,7 +20,7 @@ EVENTS = (
     *("transfer.processed", "transfer.failed", "settlement.processed"),
     *("product.route.activated", "product.route.under_review", "product.route.needs_clarification"),
 )
-KINDS = (*sorted(reconcile.KINDS), "adjustment", "dispute", "outside_refund", "refund_alive")
+KINDS = (*sorted(reconcile.KINDS), "adjustment", "dispute", "outside_refund", "refund_alive", "transfer_reversed")
 
 
 class OpenDifference(admin.SimpleListFilter):

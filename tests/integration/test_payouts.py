@@ -5,10 +5,11 @@ from datetime import timedelta
 
 import pytest
 from django.db import connections
+from django.urls import reverse
 
 from accounts.models import AuditEntry
 from billing import ledger, razorpay
-from billing.models import JournalEntry, WebhookEvent
+from billing.models import Difference, JournalEntry, WebhookEvent
 from franchise import franchisees, payouts, settlements
 from franchise.books import check
 from franchise.models import CommissionLedgerEntry, LinkedAccount, Payout, RazorpaySettlement
@@ -488,6 +489,26 @@ def test_a_payout_taken_up_late_in_a_slow_batch_is_nobody_elses(network, route):
     payouts.ask_due(began, 10)
     assert meanwhile[1] == 0  # a claim lasts two minutes from when it is made, not from when the batch began
     assert len(route.asked) == 2
+
+
+def test_a_transfer_taken_back_is_shown_to_a_person(network, route, client, caplog):
+    entry = share(network.kaveri_connector)
+    work()
+    transfer = next(iter(route.made.values()))
+    for status, back in (("partially_reversed", 5_00), ("partially_reversed", 5_00), ("reversed", 205_03)):
+        transfer |= {"status": status, "amount_reversed": back}
+        clock.shift(12 * 3600 + 1)
+        work()
+    partly, wholly = Difference.objects.filter(kind="transfer_reversed").order_by("theirs_paise").reverse()
+    assert (partly.subject, partly.ours_paise, partly.theirs_paise) == (transfer["id"], 205_03, 200_03)
+    assert (wholly.subject, wholly.ours_paise, wholly.theirs_paise) == (transfer["id"], 205_03, 0)
+    assert len([line for line in caplog.messages if "came back; a person must look" in line]) == 2  # told once each
+    client.force_login(network.admin)
+    page = client.get(reverse("admin:billing_difference_changelist"), {"open": "yes"}).content.decode()
+    assert page.count("transfer_reversed") >= 2 and "205.03" in page
+    entry.refresh_from_db()
+    assert entry.status == Status.TRANSFERRED and len(route.asked) == 1
+    assert books(network.kaveri) == {"owed": 0, "on_its_way": 0, "gone": 205_03 + 30}  # until a person has decided
 
 
 # -- races ----------------------------------------------------------------------------------------------------
