@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from accounts import audit
@@ -28,6 +28,8 @@ MOST_DAYS_BACK = 60
 LEASE = timedelta(minutes=30)
 PAGE = 1000
 ASK_AT_MOST = 500
+# So many questions in a row without an answer: Razorpay is away, the others wait for the next time.
+UNANSWERED_AT_MOST = 5
 # What a comparison of a day finds by itself, and so what a later one may close.
 KINDS = {"payment_amount", "payment_fee", "payment_unknown", "refund_amount", "refund_state", "refund_unknown", "transfer_amount"}
 # The settlement report of a day is complete some hours after it.
@@ -46,9 +48,11 @@ class Found:
 
 
 def due(now: datetime) -> QuerySet[ReconciledDay]:
-    """Days noted and not yet compared (`work_due` notes them as they end)."""
+    """Days noted and not yet compared (`work_due` notes them as they end): those that failed after those not tried."""
     free = Q(claimed_until=None) | Q(claimed_until__lte=now)
-    return ReconciledDay.objects.filter(free, done_at=None, day__lt=timezone.localdate(now - READY_AFTER)).order_by("day")
+    return ReconciledDay.objects.filter(free, done_at=None, day__lt=timezone.localdate(now - READY_AFTER)).order_by(
+        F("claimed_until").asc(nulls_first=True), "day"
+    )
 
 
 def work_due(now: datetime, limit: int) -> int:
@@ -57,8 +61,7 @@ def work_due(now: datetime, limit: int) -> int:
     done = 0
     for row in claim(due(now), min(limit, DAYS_BACK), claimed_until=clock.now() + LEASE):
         try:
-            run(row.day)
-            done += 1
+            done += run(row.day).done_at is not None
         except (razorpay.TryAgain, razorpay.Unknown, razorpay.Declined) as error:
             log.warning("reconciling %s waits: %s", row.day, type(error).__name__)
             ReconciledDay.objects.filter(pk=row.pk).update(last_error=str(error)[:300])
@@ -77,7 +80,10 @@ def _note_days(today: date) -> None:
 
 
 def run(day: date) -> ReconciledDay:
-    """Compare one day (IST) and write down what differs; running it again brings the rows up to date. Raises what razorpay raises."""
+    """Compare one day (IST) and write down what differs; running it again brings the rows up to date. Raises what razorpay raises.
+
+    What Razorpay did not answer about, one by one, leaves the day open (`done_at`): it is compared again.
+    """
     lines = list(_report(day))
     known = _Known(lines)
     found: list[Found] = []
@@ -86,12 +92,17 @@ def run(day: date) -> ReconciledDay:
         verdict = _compare(line, known)
         foreign += verdict is None
         found += verdict or []
-    found += _missing(day, known)
+    unanswered: set[str] = set()
+    found += _missing(day, known, unanswered)
     with transaction.atomic():
         row, _ = ReconciledDay.objects.select_for_update().get_or_create(day=day)
-        _write(day, found)
+        _write(day, found, unanswered)
         row.items, row.foreign, row.differences = len(lines), foreign, len(found)
         row.matched = len(lines) - foreign - len({difference.subject for difference in found} & {_id(line) for line in lines})
+        if unanswered:
+            row.done_at, row.last_error = None, f"Razorpay did not answer about {len(unanswered)}: {', '.join(sorted(unanswered))}"[:300]
+            row.save()
+            return row
         row.done_at, row.claimed_until, row.last_error = clock.now(), None, ""
         row.save()
         audit.record("day.reconciled", row, after={"items": row.items, "differences": row.differences, "foreign": row.foreign})
@@ -162,30 +173,48 @@ def _fee(payment: QRPayment, line: dict[str, Any]) -> list[Found]:
     return _amount("payment_fee", payment.razorpay_payment_id, payment.fee, theirs)
 
 
-def _missing(day: date, known: _Known) -> Iterator[Found]:
-    """What our day holds and the report does not, asked of Razorpay one by one."""
+def _missing(day: date, known: _Known, unanswered: set[str]) -> Iterator[Found]:
+    """What our day holds and the report does not, asked of Razorpay one by one; fills `unanswered` with what it did not say."""
     start = timezone.make_aware(datetime.combine(day, time.min))
     within = (start, start + timedelta(days=1))
     ours = QRPayment.objects.filter(paid_at__gte=within[0], paid_at__lt=within[1]).exclude(razorpay_payment_id__in=known.report_ids)
-    for payment in ours.order_by("pk")[:ASK_AT_MOST]:
-        subject = payment.razorpay_payment_id
-        try:
-            theirs = razorpay.fetch_payment(subject)
-        except razorpay.Declined as no:
-            yield Found("payment_unknown", subject, payment.amount_paid, None, no.description)
-            continue
-        yield from _amount("payment_amount", subject, payment.amount_paid, int(theirs.get("amount") or 0))
     done = Refund.objects.filter(processed_at__gte=within[0], processed_at__lt=within[1], state=Refund.State.PROCESSED)
-    for refund in done.exclude(razorpay_id__in=known.report_ids).order_by("pk")[:ASK_AT_MOST]:
-        subject = str(refund.razorpay_id)
-        try:
-            theirs = razorpay.fetch_refund(subject)
-        except razorpay.Declined as no:
-            yield Found("refund_unknown", subject, refund.amount_paise, None, no.description)
+    done = done.exclude(razorpay_id__in=known.report_ids)
+    asked = [(payment.razorpay_payment_id, _missing_payment, payment) for payment in ours.order_by("pk")[:ASK_AT_MOST]]
+    asked += [(str(refund.razorpay_id), _missing_refund, refund) for refund in done.order_by("pk")[:ASK_AT_MOST]]
+    in_a_row = 0
+    for subject, ask, row in asked:
+        if in_a_row == UNANSWERED_AT_MOST:
+            unanswered.add(subject)
             continue
-        yield from _amount("refund_amount", subject, refund.amount_paise, int(theirs.get("amount") or 0))
-        if theirs.get("status") == "failed":
-            yield Found("refund_state", subject, refund.amount_paise, 0, "failed there, processed here")
+        try:
+            found = list(ask(subject, row))
+        except razorpay.TryAgain:
+            unanswered.add(subject)
+            in_a_row += 1
+        else:
+            in_a_row = 0
+            yield from found
+
+
+def _missing_payment(subject: str, payment: QRPayment) -> Iterator[Found]:
+    try:
+        theirs = razorpay.fetch_payment(subject)
+    except razorpay.Declined as no:
+        yield Found("payment_unknown", subject, payment.amount_paid, None, no.description)
+    else:
+        yield from _amount("payment_amount", subject, payment.amount_paid, int(theirs.get("amount") or 0))
+
+
+def _missing_refund(subject: str, refund: Refund) -> Iterator[Found]:
+    try:
+        theirs = razorpay.fetch_refund(subject)
+    except razorpay.Declined as no:
+        yield Found("refund_unknown", subject, refund.amount_paise, None, no.description)
+        return
+    yield from _amount("refund_amount", subject, refund.amount_paise, int(theirs.get("amount") or 0))
+    if theirs.get("status") == "failed":
+        yield Found("refund_state", subject, refund.amount_paise, 0, "failed there, processed here")
 
 
 def _report(day: date) -> Iterator[dict[str, Any]]:
@@ -198,8 +227,8 @@ def _report(day: date) -> Iterator[dict[str, Any]]:
         skip += PAGE
 
 
-def _write(day: date, found: list[Found]) -> None:
-    """Rows for what differs; what differed before and no longer does is closed by proof."""
+def _write(day: date, found: list[Found], unanswered: set[str]) -> None:
+    """Rows for what differs; what differed before and no longer does is closed by proof, which no answer is not."""
     for one in found:
         Difference.objects.update_or_create(
             day=day,
@@ -207,9 +236,10 @@ def _write(day: date, found: list[Found]) -> None:
             subject=one.subject[:60],
             defaults={"ours_paise": one.ours, "theirs_paise": one.theirs, "note": one.note[:300]},
         )
+    unproven = {subject[:60] for subject in unanswered}
     still = {(one.kind, one.subject[:60]) for one in found}
     for row in Difference.objects.filter(day=day, resolved_at=None, kind__in=KINDS):
-        if (row.kind, row.subject) not in still:
+        if (row.kind, row.subject) not in still and row.subject not in unproven:
             row.resolved_at, row.note = clock.now(), f"{row.note} (gone when compared again)"[:300]
             row.save(update_fields=["resolved_at", "note"])
 

@@ -110,6 +110,63 @@ def test_the_worker_takes_the_days_that_ended_and_comes_back_when_razorpay_is_un
     assert reconcile.due(clock.now()).count() == 0
 
 
+def test_days_that_always_fail_do_not_keep_the_newer_ones_waiting(sandbox, kaveri_qr, monkeypatch):
+    asked = []
+
+    def report(day, **_):
+        asked.append(day)
+        if day < newest:
+            raise ValueError("our own mistake")
+        return []
+
+    clock.shift(2 * 86_400)
+    monkeypatch.setattr(razorpay, "recon", report)
+    newest = timezone.localdate(clock.now() - reconcile.READY_AFTER)  # not over yet
+    reconcile.work_due(clock.now(), 10)
+    assert len(asked) == reconcile.DAYS_BACK
+    clock.shift(86_400)
+    assert reconcile.work_due(clock.now(), 10) == 1
+    assert ReconciledDay.objects.get(day=newest).done_at is not None
+
+
+def test_one_payment_that_razorpay_does_not_tell_about_holds_up_no_other(sandbox, kaveri_qr, monkeypatch):
+    first, second = (money.pay(sandbox, kaveri_qr, paise, account="credit_card") for paise in (50_000, 10_000))
+    QRPayment.objects.filter(pk=second.pk).update(amount_paid=10_001)
+    day, truth = timezone.localdate(clock.now()), razorpay.fetch_payment
+    Difference.objects.create(day=day, kind="payment_amount", subject=str(first), ours_paise=1, theirs_paise=50_000)
+
+    def fetch(payment_id):
+        if payment_id == str(first):
+            raise razorpay.TryAgain("HTTP 502")
+        return truth(payment_id)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(razorpay, "fetch_payment", fetch)
+        row = reconcile.run(day)
+        assert row.done_at is None and str(first) in row.last_error
+        assert not Difference.objects.exclude(resolved_at=None).exists()  # no answer is no proof
+        assert Difference.objects.get(subject=str(second)).ours_paise == 10_001
+        with pytest.raises(CommandError, match="did not answer about 1"):
+            call_command("reconcile", "--day", str(day), stdout=StringIO())
+    row = reconcile.run(day)
+    assert row.done_at is not None and row.last_error == ""
+    assert Difference.objects.get(subject=str(first)).resolved_at is not None
+
+
+def test_razorpay_that_is_away_is_not_asked_about_every_payment(sandbox, kaveri_qr, monkeypatch):
+    payments = [money.pay(sandbox, kaveri_qr, 10_000) for _ in range(reconcile.UNANSWERED_AT_MOST + 2)]
+    asked = []
+
+    def fetch(payment_id):
+        asked.append(payment_id)
+        raise razorpay.TryAgain("no answer")
+
+    monkeypatch.setattr(razorpay, "fetch_payment", fetch)
+    row = reconcile.run(timezone.localdate(clock.now()))
+    assert row.done_at is None and len(asked) == reconcile.UNANSWERED_AT_MOST
+    assert f"about {len(payments)}" in row.last_error
+
+
 @pytest.mark.parametrize("day", ["tomorrow", "2026-13-01", "2999-01-01"])
 def test_a_day_that_cannot_be_is_refused(day):
     with pytest.raises(CommandError):

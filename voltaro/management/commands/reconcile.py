@@ -45,5 +45,7 @@ class Command(BaseCommand):
             for one in open_:
                 self.stdout.write(f"{one.kind:18} {one.subject:24} ours {one.ours_paise} theirs {one.theirs_paise} paise {one.note}")
             self.stdout.write(f"{day}: {row.items} lines, {row.matched} as in our books, {row.foreign} not ours, {len(open_)} differences.")
+        if row.done_at is None:
+            raise CommandError(f"{row.last_error}. The day stays open and is compared again.")
         if open_:
             sys.exit(1)
