@@ -52,7 +52,7 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
         # Kept for somebody else. Not Invalid: that would stay in the charger's cache, and the card is good elsewhere.
         answer, flags = replace(answer, status="ConcurrentTx"), [*flags, "reserved"]
     _supersede(connector, now)
-    session = _create(charge_point, connector, said, key, answer, flags, now)
+    session = _create(charge_point, connector, said, key, answer, flags, asked_by, now)
     if answer.accepted and answer.permit is not None and answer.permit.kind == IdTag.Kind.ONE_TIME:
         answer.permit.state, answer.permit.ask_at = IdTag.State.USED, None
         answer.permit.save(update_fields=["state", "ask_at"])
@@ -177,11 +177,21 @@ def _supersede(connector: Connector, now: datetime) -> None:
 
 
 def _create(
-    charge_point: ChargePoint, connector: Connector, said: StartReported, key: str, answer: TagAnswer, flags: list[str], now: datetime
+    charge_point: ChargePoint,
+    connector: Connector,
+    said: StartReported,
+    key: str,
+    answer: TagAnswer,
+    flags: list[str],
+    asked_by: datetime,
+    now: datetime,
 ) -> ChargingSession:
     permit = answer.permit if answer.accepted else None
     began = meters.begin(said.meter_start_wh)
-    at = said.at or now
+    at = said.at
+    if at is not None and permit is not None and permit.kind == IdTag.Kind.ONE_TIME and asked_by < permit.created_at:
+        # Nothing begins before it was paid for: its clock is not set yet, and once it is, hours would seem to have gone by.
+        at, flags = None, sorted({*flags, "clock"})
     session = ChargingSession(
         charge_point=charge_point,
         connector=connector,
@@ -193,9 +203,9 @@ def _create(
         authorized=answer.accepted,
         transaction_id=str(next_transaction_id()),
         start_key=key,
-        start_time=at,
+        start_time=at or now,
         started_at=now,
-        metered_at=said.at,
+        metered_at=at,
         register_at=now,
         last_activity_at=now,
         meter_start_wh=began.start_wh,

@@ -324,6 +324,17 @@ def test_a_disconnect_suspends_and_readings_resume(charger, permit):
     assert (session.state, session.resume_count, session.energy_wh) == ("RUNNING", 1, 1_500)
 
 
+def test_what_was_paid_for_did_not_begin_before(charger, permit):
+    """Its clock was three days behind at the start, and was set then: no three days of charging, and the session bears our time."""
+    charger.start(tag=permit.tag, meter=0, at=later(-3 * 86_400))
+    session = ChargingSession.objects.get()
+    assert abs((session.start_time - clock.now()).total_seconds()) < 5 and session.flags == ["clock"]
+    clock.shift(30)
+    charger.meter(90_000, 60_000)
+    session.refresh_from_db()
+    assert (session.energy_wh, session.pending_wh) == (0, 90_000)
+
+
 def test_a_charger_that_is_back_at_once_may_take_its_time_to_read(charger, permit):
     """Sampled every five minutes, and our own restart closed its line for a second: nothing ends."""
     charger.status("Charging")
