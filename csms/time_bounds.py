@@ -12,7 +12,7 @@ from functools import partial
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from accounts import audit
 from csms import charging_profiles, quirks
@@ -26,6 +26,8 @@ BY = charging_profiles.BOUNDS
 LEAST_S, AHEAD_S = 300, 150
 # A profile is reckoned by the charger's own clock: one that is further off would stop whoever has paid.
 CLOCK_S = 60
+# What a charger has answered is written at the session at once; where it was not by then, whoever was to write it is gone.
+WRITTEN_S = 30
 
 
 def began(session: ChargingSession, habits: Habits, now: datetime) -> None:
@@ -41,9 +43,14 @@ def lasts_s(session: ChargingSession) -> int:
 
 
 def to_renew(now: datetime) -> QuerySet[ChargingSession]:
-    """Live sessions whose bound ends soon, of chargers that are there. (Of the others it is to end.)"""
-    soon = ChargingSession.objects.exclude(state=SessionState.STOPPED).filter(bounded_until__lte=now + timedelta(seconds=AHEAD_S))
-    return soon.filter(charge_point__online=True).order_by("bounded_until")
+    """Live sessions whose bound ends soon, of chargers that are there. (Of the others it is to end.)
+
+    Also those that a profile of ours ends and whose row does not say when: that is written after the answer, and may be lost.
+    """
+    stands = ChargingProfile.objects.filter(session=OuterRef("pk"), requested_by=BY, state=ChargingProfile.State.ACTIVE)
+    unwritten = Exists(stands.filter(command__settled_at__lte=now - timedelta(seconds=WRITTEN_S)))
+    soon = Q(bounded_until__lte=now + timedelta(seconds=AHEAD_S)) | Q(unwritten, bounded_until__isnull=True)
+    return ChargingSession.objects.exclude(state=SessionState.STOPPED).filter(soon, charge_point__online=True).order_by("bounded_until")
 
 
 def renew_due(now: datetime, limit: int) -> int:

@@ -138,6 +138,18 @@ def test_whoever_is_heard_is_never_stopped_by_it(profiled):
     assert session().energy_wh > 7_000
 
 
+def test_a_bound_that_was_accepted_and_not_written_down_is_told_anew(profiled):
+    """Whoever was to write it after the answer was killed: nobody renewed it, and the car fell to nothing, paid and heard."""
+    outlet = profiled.charger.outlets[0]
+    ChargingSession.objects.update(bounded_until=None)
+    profiled.wait(60)
+    assert session().bounded_until > clock.now()
+    assert ChargingProfile.objects.filter(state="active").count() == 1 and ChargingProfile.objects.count() == 2
+    for _ in range(52):
+        profiled.wait(10)
+        assert outlet.power_w > 30_000
+
+
 def test_once_a_person_has_cleared_it_nothing_ends_it_and_that_is_shown(profiled):
     bound = ChargingProfile.objects.get(requested_by=time_bounds.BY, state="active")
     before = session()
