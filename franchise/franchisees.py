@@ -147,10 +147,11 @@ def assign(charge_point: ChargePoint, franchisee: Franchisee | None, now: dateti
 def link_account(
     franchisee: Franchisee, razorpay_id: str, *, product_id: str = "", activated: bool = False, now: datetime | None = None
 ) -> LinkedAccount:
-    """The Razorpay Route account that payouts go to. `activated`: the operator has seen that Razorpay activated it.
+    """The Razorpay Route account that payouts go to. `activated`: the operator has seen that Razorpay activated it, and for the
+    first account of a franchisee that this is a day ago or more.
 
-    Another account than before rests for a day, and payouts not yet asked for the old one are taken back; one that was asked
-    and did not happen goes to the new one (payouts._leave).
+    A new account rests for a day, since Razorpay would refuse. So does another one than before, and payouts not yet asked for the
+    old one are taken back; one that was asked and did not happen goes to the new one (payouts._leave).
     """
     now = now or clock.now()
     # Whoever makes a payout holds this row: the payout is made before the recall below, or after this commits.
@@ -161,6 +162,7 @@ def link_account(
     before = _account_facts(account)
     if account is None:
         account = LinkedAccount(franchisee=franchisee, razorpay_id=razorpay_id, ask_at=now, status_at=now)
+        account.usable_from = None if activated else now + COOLING
     elif account.razorpay_id != razorpay_id:
         account.razorpay_id, account.product_id, account.missing = razorpay_id, "", ""
         account.status, account.status_at, account.ask_at = LinkedAccount.Status.REQUESTED, now, now

@@ -224,6 +224,16 @@ def test_a_charger_goes_back_to_the_network(network):
     assert not franchisees.assign(network.kaveri_charger, None)
 
 
+def test_a_first_account_rests_a_day_unless_it_was_seen_activated(network):
+    add("Narmada", "--linked-account", "acc_Narmada000001")
+    add("Sharavati", "--linked-account", "acc_Sharavati0001", "--activated")
+    resting, ready = (LinkedAccount.objects.get(franchisee__company__name=name) for name in ("Narmada", "Sharavati"))
+    assert resting.usable_from > clock.now() and ready.usable_from is None
+    add("Narmada", "--linked-account", "acc_Narmada000001", "--activated")  # activated the same day: Razorpay refuses until tomorrow
+    resting.refresh_from_db()
+    assert resting.status == "activated" and resting.usable_from > clock.now()
+
+
 def test_one_account_belongs_to_one_franchisee(network):
     with pytest.raises(ValidationError, match="another franchisee"):
         franchisees.link_account(network.ganga, ACCOUNT)

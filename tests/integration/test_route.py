@@ -113,9 +113,16 @@ def test_an_account_on_its_way_to_activation(network, sandbox, bells):
     kyc.work_due(clock.now(), 100)
     linked.refresh_from_db()
     assert (linked.status, linked.missing) == ("activated", "")
+    sandbox.moods.cooling_s = 86_400  # as at Razorpay: a transfer to an account of today is refused
     settlements.work_due(clock.now(), 100)
     work()
-    assert CommissionLedgerEntry.objects.get(session=session).status == Status.TRANSFERRED
+    entry = CommissionLedgerEntry.objects.get(session=session)
+    assert (entry.status, Payout.objects.count()) == (Status.ON_HOLD, 0)
+    clock.shift(86_400)
+    settlements.work_due(clock.now(), 100)
+    work()
+    entry.refresh_from_db()
+    assert entry.status == Status.TRANSFERRED and Payout.objects.get().failures == 0
 
 
 def test_the_sweeps_by_hand(entry, sandbox, capsys):
