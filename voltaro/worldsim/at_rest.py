@@ -41,12 +41,14 @@ def liveness(store: Any) -> list[str]:
         found.append(f"I28 webhook event {pk} {event} is still {state}: {note}")
     for pk, state, why in values("SELECT id, state, last_error FROM franchise_payout WHERE state NOT IN ('processed', 'failed')"):
         found.append(f"I26 payout {pk} is still {state}: {why}")
-    # What is less than a rupee waits for more of it.
+    # What is less than a rupee waits for more of it; so does what is no more than was paid too much before.
     for pk, status, why, payout in values(
         "SELECT id, status, hold_reason, (SELECT p.id || ' ' || p.state || ' ' || p.last_error FROM franchise_payout p "
         "WHERE p.id = c.payout_id) FROM franchise_commissionledgerentry c WHERE status IN ('ON_HOLD', 'FAILED') OR "
         "status = 'PENDING' AND (payout_id IS NOT NULL OR (SELECT sum(payable) FROM franchise_commissionledgerentry o "
-        "WHERE o.franchisee_id = c.franchisee_id AND o.status = 'PENDING' AND o.payout_id IS NULL) >= 100)"
+        "WHERE o.franchisee_id = c.franchisee_id AND o.status = 'PENDING' AND o.payout_id IS NULL) - "
+        "(SELECT coalesce(sum(b.payable), 0) FROM franchise_sharecorrection b WHERE b.franchisee_id = c.franchisee_id "
+        "AND b.deducted AND b.payout_id IS NULL) >= 100)"
     ):
         found.append(f"I26 share {pk} is still {status} {why}, payout {payout}")
     return found
