@@ -47,9 +47,9 @@ def to_renew(now: datetime) -> QuerySet[ChargingSession]:
 
     Also those that a profile of ours ends and whose row does not say when: that is written after the answer, and may be lost.
     """
-    stands = ChargingProfile.objects.filter(session=OuterRef("pk"), requested_by=BY, state=ChargingProfile.State.ACTIVE)
-    unwritten = Exists(stands.filter(command__settled_at__lte=now - timedelta(seconds=WRITTEN_S)))
-    soon = Q(bounded_until__lte=now + timedelta(seconds=AHEAD_S)) | Q(unwritten, bounded_until__isnull=True)
+    stands = ChargingProfile.objects.filter(session__isnull=False, requested_by=BY, state=ChargingProfile.State.ACTIVE)
+    unwritten = stands.filter(command__settled_at__lte=now - timedelta(seconds=WRITTEN_S)).values("session")
+    soon = Q(bounded_until__lte=now + timedelta(seconds=AHEAD_S)) | Q(pk__in=unwritten, bounded_until__isnull=True)
     return ChargingSession.objects.exclude(state=SessionState.STOPPED).filter(soon, charge_point__online=True).order_by("bounded_until")
 
 

@@ -47,6 +47,7 @@ class ChargingProfile(Audited):
         indexes = [
             models.Index(fields=["charge_point", "-id"], name="profile_charge_point"),
             models.Index(fields=["updated_at"], condition=Q(state="wanted"), name="profile_wanted"),
+            models.Index(fields=["session"], condition=Q(state="active", session__isnull=False), name="profile_active_session"),
         ]
 
     def __str__(self) -> str:
