@@ -264,7 +264,7 @@ def _refused(refund: Refund, no: razorpay.Declined) -> None:
     """
     payment = _lock_payment(refund.payment_id)
     row = Refund.objects.select_for_update(no_key=True).get(pk=refund.pk)
-    if row.state != State.ASKING:
+    if row.state != State.ASKING or row.razorpay_id:  # asked about, not asked: a look-up that is refused says nothing of the refund
         _later(row, None, str(no), POLL_S)
         return
     row.last_error = str(no)[:300]

@@ -316,6 +316,15 @@ def test_a_refund_by_hand_in_doubt_is_asked_about_and_never_sent(sandbox, kaveri
         strange.setattr(razorpay, "payment_refunds", lambda _: [{**made, "payment_id": None}])
         assert refunds.adopt_all(payment.pk) == 1
     assert Refund.objects.get().state == "asking"
+    with monkeypatch.context() as strange:  # a look-up that is refused (another key of ours) says nothing of the refund itself
+
+        def refused(_):
+            raise razorpay.Declined(400, "BAD_REQUEST_ERROR", "The id provided does not exist")
+
+        strange.setattr(razorpay, "fetch_refund", refused)
+        clock.shift(refunds.MAX_WAIT_S + 1)
+        work()
+    assert Refund.objects.get().state == "asking" and money.books_are_right()
     clock.shift(refunds.MAX_WAIT_S + 1)
     work()
     assert [one["amount"] for one in razorpay.payment_refunds(str(payment))] == [10_000]
