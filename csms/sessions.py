@@ -223,20 +223,16 @@ def connector_said(connector_id: UUID, status: str, now: datetime) -> Verdict | 
     return apply(row, [event], row.connector.max_power_w, now)
 
 
-# A lost line's session whose charger is on the line again, without a boot or a status that says otherwise: it most likely charges on.
-BACK = (
-    Q(idle_status="", charge_point__online=True)
-    & (Q(charge_point__last_boot__isnull=True) | Q(charge_point__last_boot__lt=F("suspended_at")))
-    & (~Q(connector__status__in=rule.IDLE) | Q(connector__status="Available", connector__type=ConnectorType.SOCKET))
-)
-
-
-def _back(row: ChargingSession) -> bool:
-    """`BACK`, of a row that is there."""
-    charge_point, connector = row.charge_point, row.connector
-    booted = charge_point.last_boot is not None and row.suspended_at is not None and charge_point.last_boot >= row.suspended_at
-    idle = connector.status in rule.IDLE and not rule.should_use_grace_period(connector.status, connector.type == ConnectorType.SOCKET)
-    return row.idle_status == "" and charge_point.online and not booted and not idle
+def _is_back(now: datetime) -> Q:
+    """A lost line's session whose charger is, or was within DISCONNECT_TIMEOUT_S, on the line again, without a boot or a status that
+    says otherwise: it most likely charges on."""
+    lately = now - timedelta(seconds=limits().disconnect_timeout_s)
+    return (
+        Q(idle_status="", idle_since__isnull=True)
+        & (Q(charge_point__online=True) | Q(charge_point__last_seen__gt=lately) & Q(charge_point__last_seen__gt=F("suspended_at")))
+        & (Q(charge_point__last_boot__isnull=True) | Q(charge_point__last_boot__lt=F("suspended_at")))
+        & (~Q(connector__status__in=rule.IDLE) | Q(connector__status="Available", connector__type=ConnectorType.SOCKET))
+    )
 
 
 def to_time_out(now: datetime) -> QuerySet[ChargingSession]:
@@ -246,7 +242,7 @@ def to_time_out(now: datetime) -> QuerySet[ChargingSession]:
     return (
         ChargingSession.objects.exclude(state=SessionState.STOPPED)
         .filter(
-            Q(state=SessionState.SUSPENDED, suspended_at__lte=now - timedelta(seconds=said.disconnect_timeout_s)) & ~BACK
+            Q(state=SessionState.SUSPENDED, suspended_at__lte=now - timedelta(seconds=said.disconnect_timeout_s)) & ~_is_back(now)
             | Q(state=SessionState.SUSPENDED, suspended_at__lte=now - timedelta(seconds=said.max_resume_gap_s))
             | Q(idle_since__lte=now - timedelta(seconds=said.socket_grace_s))
             | Q(last_activity_at__lte=now - timedelta(seconds=said.silence_s))
@@ -261,7 +257,10 @@ def timeout_due(now: datetime, limit: int) -> int:
     @transaction.atomic
     def time_out(pk: int) -> bool:
         row = _locked(ChargingSession.objects.filter(pk=pk), skip_locked=True)
-        return row is not None and apply(row, [rule.TimePassed(back=_back(row))], row.connector.max_power_w, now) is Verdict.ENDED
+        if row is None:
+            return False
+        back = ChargingSession.objects.filter(_is_back(now), pk=pk).exists()
+        return apply(row, [rule.TimePassed(back)], row.connector.max_power_w, now) is Verdict.ENDED
 
     return each(list(to_time_out(now).values_list("pk", flat=True)[:limit]), time_out, "session")
 

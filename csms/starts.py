@@ -18,7 +18,7 @@ from voltaro.jobs import ring
 # A start so long after the time to start has run out may still be the one that was asked.
 TOO_LATE_S = 900
 # By so much may a clock be off that we believe. A start that says it is older than what was asked for by more came out of a queue.
-CLOCK_S = 300
+CLOCK = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def start(charge_point_pk: int, said: StartReported, now: datetime) -> Started:
         # Kept for somebody else. Not Invalid: that would stay in the charger's cache, and the card is good elsewhere.
         answer, flags = replace(answer, status="ConcurrentTx"), [*flags, "reserved"]
     _supersede(connector, now)
-    session = _create(charge_point, connector, said, key, answer, flags, asked_by, now)
+    session = _create(charge_point, connector, said, key, answer, flags, now)
     if answer.accepted and answer.permit is not None and answer.permit.kind == IdTag.Kind.ONE_TIME:
         answer.permit.state, answer.permit.ask_at = IdTag.State.USED, None
         answer.permit.save(update_fields=["state", "ask_at"])
@@ -142,7 +142,7 @@ def _asked_by(charge_point: ChargePoint, said: StartReported, now: datetime) -> 
     """
     off_s = charge_point.clock_offset_s or 0
     began = said.at - timedelta(seconds=off_s) if said.at is not None else now
-    return began + timedelta(seconds=CLOCK_S)
+    return began + CLOCK
 
 
 def _judge(
@@ -183,14 +183,13 @@ def _create(
     key: str,
     answer: TagAnswer,
     flags: list[str],
-    asked_by: datetime,
     now: datetime,
 ) -> ChargingSession:
     permit = answer.permit if answer.accepted else None
     began = meters.begin(said.meter_start_wh)
     at = said.at
-    if at is not None and permit is not None and permit.kind == IdTag.Kind.ONE_TIME and asked_by < permit.created_at:
-        # Nothing begins before it was paid for: its clock is not set yet, and once it is, hours would seem to have gone by.
+    if at is not None and permit is not None and permit.kind == IdTag.Kind.ONE_TIME and at + CLOCK < permit.created_at:
+        # Nothing begins before it was paid for: its clock is behind, and once it is set, hours would seem to have gone by.
         at, flags = None, sorted({*flags, "clock"})
     session = ChargingSession(
         charge_point=charge_point,

@@ -191,8 +191,8 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     metered_at = (event.at if believed else None) or session.metered_at
     register_at = now if believed else session.register_at
     soc_pct = event.soc_pct or session.soc_pct  # 0 % is what chargers say when they do not know
-    if event.stopping:
-        read = replace(session, meter=meter, pending_at=pending_at, metered_at=metered_at, register_at=register_at)
+    if event.stopping:  # `register_at` stays: all of them, and the stop, are heard at one moment
+        read = replace(session, meter=meter, pending_at=pending_at, metered_at=metered_at)
         return replace(read, soc_pct=soc_pct, flags=frozenset(flags)), Verdict.PROGRESS
     # Chargers read an idle connector by the clock: that is no sign of a transaction they may long have forgotten.
     idle = not event.named and not progressed and not flows
@@ -229,7 +229,7 @@ def _register(session: Session, event: Measured) -> tuple[int | None, frozenset[
 
     Only where no register was ever seen to rise, and each moment once: a clock-aligned interval beside registers says the same energy.
     """
-    if event.register_wh is not None and _is_of_before(session, event):
+    if event.register_wh is not None and (_is_of_before(session, event) or _is_told_again(session, event)):
         return None, session.flags
     if event.register_wh is not None or event.interval_wh is None:
         return event.register_wh, session.flags - {INTERVALS} if event.register_wh is not None else session.flags
@@ -240,14 +240,20 @@ def _register(session: Session, event: Measured) -> tuple[int | None, frozenset[
     return (session.meter.last_wh or 0) + event.interval_wh, session.flags | {INTERVALS}
 
 
+def _is_told_again(session: Session, event: Measured) -> bool:
+    """Without a time, nothing tells the readings of a stop from those we had: a lower register is one of them."""
+    last = session.meter.last_wh
+    return event.stopping and event.at is None and event.register_wh is not None and last is not None and event.register_wh < last
+
+
 def _known(session: Session, told_wh: int | None, at: datetime | None, now: datetime) -> tuple[Meter, int]:
     """The meter that the next register moves (`told_wh`, when the charger itself tells one), and the most that can have flowed since.
 
     Where intervals were added up until now, a register that goes on from the one of the start says it better than their sum: a
-    clock-aligned interval may hold energy of the car before, and be told twice.
+    clock-aligned interval may hold energy of the car before, and be told twice. (A start of 0 may be a placeholder.)
     """
     meter = session.meter
-    if INTERVALS in session.flags and told_wh is not None and meter.start_wh is not None:
+    if INTERVALS in session.flags and told_wh is not None and meter.start_wh:
         most_wh = cap_wh(session, at, now)
         if most_wh is not None and 0 < told_wh - meter.start_wh <= most_wh:
             return meters.begin(meter.start_wh), most_wh
@@ -393,7 +399,8 @@ def _time_passed(session: Session, event: TimePassed, now: datetime, limits: Lim
         return session, Verdict.ALREADY_ENDED
     if session.state == State.SUSPENDED and session.suspended_at:
         # Back on the line, it most likely charges on: its next reading is waited for, as long as that may resume it.
-        waits_s = limits.max_resume_gap_s if event.back and not session.idle_status else limits.disconnect_timeout_s
+        back = event.back and not session.idle_status and session.idle_since is None
+        waits_s = limits.max_resume_gap_s if back else limits.disconnect_timeout_s
         if (now - session.suspended_at).total_seconds() >= waits_s:
             return _end(session, now, "NO_STOP" if session.idle_status else "DISCONNECT_TIMEOUT", inferred=True), Verdict.ENDED
     elif session.idle_since and (now - session.idle_since).total_seconds() >= limits.socket_grace_s:

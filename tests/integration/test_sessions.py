@@ -324,8 +324,11 @@ def test_a_disconnect_suspends_and_readings_resume(charger, permit):
     assert (session.state, session.resume_count, session.energy_wh) == ("RUNNING", 1, 1_500)
 
 
-def test_what_was_paid_for_did_not_begin_before(charger, permit):
+@pytest.mark.parametrize("known", [False, True])
+def test_what_was_paid_for_did_not_begin_before(charger, permit, known):
     """Its clock was three days behind at the start, and was set then: no three days of charging, and the session bears our time."""
+    if known:
+        ChargePoint.objects.filter(pk=charger.row.pk).update(clock_offset_s=-3 * 86_400)
     charger.start(tag=permit.tag, meter=0, at=later(-3 * 86_400))
     session = ChargingSession.objects.get()
     assert abs((session.start_time - clock.now()).total_seconds()) < 5 and session.flags == ["clock"]
@@ -359,6 +362,32 @@ def test_a_charger_that_is_back_at_once_may_take_its_time_to_read(charger, permi
     assert not AuditEntry.objects.filter(action="failure.stale_suspended_swept").exists()
 
 
+def test_a_line_that_blinks_again_while_it_waits_ends_nothing(charger, permit):
+    charger.status("Charging")
+    charger.start(tag=permit.tag, meter=0)
+    charger.drop()
+    clock.shift(1)
+    charger.connect()
+    clock.shift(170)
+    charger.call("Heartbeat")
+    clock.shift(60)
+    charger.drop()
+    assert sessions.timeout_due(clock.now(), 10) == 0
+    clock.shift(180)
+    assert sessions.timeout_due(clock.now(), 10) == 1
+
+
+def test_an_idle_socket_is_not_waited_for_longer_because_its_line_blinked(charger, permit, network):
+    """Its time at Available had begun: the line that is back says nothing of a car."""
+    type(network.kaveri_connector).objects.filter(pk=network.kaveri_connector.pk).update(type="socket")
+    charger.start(tag=permit.tag, meter=0)
+    charger.status("Available")
+    charger.drop()
+    charger.connect()
+    clock.shift(180)
+    assert sessions.timeout_due(clock.now(), 10) == 1
+
+
 @pytest.mark.parametrize("sign", ["boot", "idle"])
 def test_back_with_a_boot_or_an_idle_connector_it_is_waited_for_three_minutes(charger, permit, sign):
     charger.status("Charging")
@@ -382,6 +411,21 @@ def test_a_stop_with_its_readings_after_a_long_silence_ends_as_it_says(charger, 
     charger.stop(10_000, transactionData=told)
     session = ChargingSession.objects.get()
     assert (session.stop_reason, session.energy_wh, session.reported_wh) == ("Local", 10_000, 10_000)
+
+
+@pytest.mark.parametrize("live", [False, True])
+def test_readings_of_a_stop_without_a_clock_count_once_and_leave_the_stop_its_time(charger, permit, live):
+    """Its clock was never set: nothing tells the samples of transactionData from those that were told while it charged."""
+    charger.start(tag=permit.tag, meter=0, at=datetime(1970, 1, 1, tzinfo=UTC))
+    steps = range(200, 7_001, 200)
+    for wh in steps:
+        clock.shift(30)
+        if live:
+            charger.meter(wh, 25_000, at=datetime(1970, 1, 1, tzinfo=UTC))
+    told = [{"timestamp": "1970-01-01T00:00:00Z", "sampledValue": [{"value": str(wh)}]} for wh in ((0, *steps) if live else (0,))]
+    charger.stop(7_000, at=datetime(1970, 1, 1, tzinfo=UTC), transactionData=told)
+    session = ChargingSession.objects.get()
+    assert (session.energy_wh, session.reported_wh) == (7_000, 7_000) and "held" not in session.flags
 
 
 def test_the_main_meter_moves_no_session_of_the_one_connector(charger, permit):
