@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from billing import payments, qr, razorpay, refunds
+from billing import differences, payments, qr, razorpay, refunds
 from billing.models import QRPayment, WebhookEvent
 
 State = WebhookEvent.State
@@ -51,7 +51,7 @@ def _dispute(event: WebhookEvent) -> Outcome:
         return State.IGNORED, "a dispute about a payment this installation does not know"
     told = entity(event.payload, "dispute")
     amount = told.get("amount_deducted") or told.get("amount")
-    refunds.differ("dispute", str(told.get("id") or event.payment_id), None, amount if type(amount) is int else None, event.event)
+    differences.show("dispute", str(told.get("id") or event.payment_id), None, amount if type(amount) is int else None, event.event)
     return State.DONE, "shown as a difference"
 
 

@@ -16,11 +16,10 @@ from typing import Any
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q, QuerySet, Sum
-from django.utils import timezone
 
 from accounts import audit
-from billing import ledger, razorpay
-from billing.models import Bill, Difference, QRPayment, Refund
+from billing import differences, ledger, razorpay
+from billing.models import Bill, QRPayment, Refund
 from billing.rules.payment import SMALLEST_REFUND_PAISE
 from csms import permits, sessions
 from csms.models import ChargingSession, SessionState
@@ -298,7 +297,7 @@ def hear(refund_pk: int, entity: dict[str, Any]) -> Refund:
                 refund.last_error = "Razorpay could not deliver it"
                 _fail(refund)
             case "processed" if refund.state == State.FAILED:
-                differ("refund_alive", refund.razorpay_id, 0, refund.amount_paise, "failed in our books, processed at Razorpay")
+                differences.show("refund_alive", refund.razorpay_id, 0, refund.amount_paise, "failed in our books, processed at Razorpay")
         if refund.state == State.PENDING:
             refund.retry_at = clock.now() + timedelta(seconds=min(POLL_S * 2 ** min(refund.attempts, 8), MAX_WAIT_S))
         refund.save()
@@ -347,7 +346,7 @@ def _adopt(payment_pk: int, entity: dict[str, Any]) -> bool:
             speed_requested=str(entity.get("speed_requested") or "normal")[:10],
         )
         note = f"a refund of {payment.razorpay_payment_id} that was not asked by us"
-        differ("outside_refund", refund_id, None, amount, note)
+        differences.show("outside_refund", refund_id, None, amount, note)
         hear(refund.pk, entity)
         payment.refresh_from_db()
         if held(payment) < 0:
@@ -456,19 +455,6 @@ def _bank_reference(entity: dict[str, Any]) -> str:
     if not isinstance(acquirer, dict):
         return ""
     return str(next((acquirer[name] for name in ("rrn", "arn", "utr") if acquirer.get(name)), ""))[:60]
-
-
-def differ(kind: str, subject: str, ours: int | None, theirs: int | None, note: str) -> bool:
-    """Show it to a person: once, and again when Razorpay says another amount. Whether it was shown now."""
-    if Difference.objects.filter(kind=kind, subject=subject[:60], theirs_paise=theirs).exists():
-        return False
-    Difference.objects.update_or_create(
-        day=timezone.localdate(clock.now()),
-        kind=kind,
-        subject=subject[:60],
-        defaults={"ours_paise": ours, "theirs_paise": theirs, "note": note[:300], "resolved_at": None},
-    )
-    return True
 
 
 def _lock_payment(payment_pk: int) -> QRPayment:

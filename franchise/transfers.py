@@ -12,7 +12,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 
 from accounts import audit
-from billing import ledger, razorpay, refunds
+from billing import differences, ledger, razorpay
 from billing.events import entity
 from billing.models import Account, WebhookEvent
 from franchise import hearing
@@ -144,7 +144,7 @@ def _came_back(payout: Payout, transfer: dict[str, Any], said: str) -> None:
     back = told if type(told) is int and told > 0 else payout.amount_paise
     payout.last_error = f"Razorpay says {said}: {back} paise came back. A person must look."
     note = f"payout {payout.pk} to {payout.account}: {back} paise were taken back; its shares count as paid"
-    if refunds.differ("transfer_reversed", transfer["id"], payout.amount_paise, payout.amount_paise - back, note):
+    if differences.show("transfer_reversed", transfer["id"], payout.amount_paise, payout.amount_paise - back, note):
         log.error("payout %s: Razorpay says %s, %s paise came back; a person must look", payout.pk, said, back)
 
 
