@@ -177,13 +177,7 @@ def _supersede(connector: Connector, now: datetime) -> None:
 
 
 def _create(
-    charge_point: ChargePoint,
-    connector: Connector,
-    said: StartReported,
-    key: str,
-    answer: TagAnswer,
-    flags: list[str],
-    now: datetime,
+    charge_point: ChargePoint, connector: Connector, said: StartReported, key: str, answer: TagAnswer, flags: list[str], now: datetime
 ) -> ChargingSession:
     permit = answer.permit if answer.accepted else None
     began = meters.begin(said.meter_start_wh)

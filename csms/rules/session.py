@@ -143,7 +143,9 @@ class ConnectorSaid:
 
 @dataclass(frozen=True)
 class TimePassed:
-    """Nobody said anything; the clock did. `back`: its charger is on the line, and has not booted since the session was suspended."""
+    """Nobody said anything; the clock did. `back`: its charger is on the line again, or was a moment ago, and nothing it has said since
+    the session was suspended (a boot, a status) means that the session is over.
+    """
 
     back: bool = False
 
