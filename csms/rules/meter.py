@@ -10,6 +10,8 @@ from enum import StrEnum
 
 # Registers wobble by a few Wh between a sample and a stop.
 WOBBLE_WH = 10
+# A register of so much, in kWh, is told from one that was set to zero.
+IN_KWH_FROM_WH = 100_000
 # What a charger may report beyond what was counted before a person must look: the larger of this and a tenth.
 REPORTED_BEYOND_WH = 1_000
 
@@ -23,6 +25,7 @@ class Verdict(StrEnum):
     JUMPED = "jumped"  # waits for a second sample
     NEW_SEGMENT = "new_segment"
     CAME_BACK = "came_back"  # to where the register stood before it dropped out
+    IN_KWH = "in_kwh"  # the same register, in another unit than the one before
     UNKNOWN = "unknown"
 
 
@@ -64,6 +67,8 @@ def advance(meter: Meter, register_wh: int | None, cap_wh: int, *, again: bool =
         return meter, Verdict.UNKNOWN
     if meter.last_wh is None:
         return replace(begin(register_wh), segments_wh=meter.segments_wh), Verdict.FIRST
+    if _in_kwh(meter.last_wh, register_wh, cap_wh):
+        return replace(meter, pending_wh=None), Verdict.IN_KWH
     if (continued := _continued(meter, register_wh, cap_wh)) is not None:
         return continued, Verdict.CAME_BACK
     rise = register_wh - meter.last_wh
@@ -85,6 +90,11 @@ def advance(meter: Meter, register_wh: int | None, cap_wh: int, *, again: bool =
     return replace(meter, pending_wh=register_wh), Verdict.WENT_BACK if rise < 0 else Verdict.JUMPED
 
 
+def _in_kwh(last_wh: int, register_wh: int, cap_wh: int) -> bool:
+    """Whether this is the last register a little later, said in kWh as if it were Wh (Q98): a thousandth of it tells no energy."""
+    return last_wh >= IN_KWH_FROM_WH and last_wh // 1000 - 1 <= register_wh <= (last_wh + cap_wh) // 1000 + 1
+
+
 def _continued(meter: Meter, register_wh: int, cap_wh: int) -> Meter | None:
     """The meter, if its register dropped out for several samples and is back: nothing rose in between, and it goes on from before.
 
@@ -103,7 +113,7 @@ def finish(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, V
     if register_wh is not None and register_wh <= 0 and (meter.last_wh or 0) > 0:
         return meter, Verdict.UNKNOWN
     after, verdict = advance(meter, register_wh, cap_wh)
-    if verdict in (Verdict.WENT_BACK, Verdict.JUMPED):
+    if verdict in (Verdict.WENT_BACK, Verdict.JUMPED, Verdict.IN_KWH):
         return meter, verdict
     return after, verdict
 

@@ -187,8 +187,9 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     odd = said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED)
     progressed = meter.energy_wh > session.meter.energy_wh
     flows = (event.power_w or 0) > IDLE_W
-    flags = counts | ({"suspect"} if odd else set())
-    believed = not odd and said is not meters.Verdict.UNKNOWN
+    in_kwh = said is meters.Verdict.IN_KWH
+    flags = counts | ({"suspect"} if odd or in_kwh else set())
+    believed = not odd and not in_kwh and said is not meters.Verdict.UNKNOWN
     pending_at = None if meter.pending_wh is None else event.at if odd else session.pending_at
     metered_at = (event.at if believed else None) or session.metered_at
     register_at = now if believed else session.register_at
@@ -217,7 +218,7 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
         idle_since=now if session.idle_since and (progressed or flows) else session.idle_since,
         resumed_at=now if resumed else session.resumed_at,
         resume_count=session.resume_count + resumed,
-        disconnects_without_progress=0 if progressed else session.disconnects_without_progress,
+        disconnects_without_progress=0 if progressed or in_kwh else session.disconnects_without_progress,
         power_w=session.power_w if event.power_w is None else event.power_w,
         soc_pct=soc_pct,
         sample_interval_s=min(int(gap_s), 3600) if gap_s >= 1 else session.sample_interval_s,
@@ -320,7 +321,7 @@ def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, 
     known, most_wh = _known(session, event.register_wh, event.at, now)
     meter, said = meters.finish(known, event.register_wh, most_wh)
     flags = session.flags - ({INTERVALS} if known is not session.meter else set())
-    flags |= {"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED) else set()
+    flags |= {"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED, meters.Verdict.IN_KWH) else set()
     told = event.register_wh is not None and event.register_wh > 0
     reported = meters.reported(meter, event.register_wh) if told else None
     ended = replace(session, meter=meter, flags=frozenset(flags), reported_wh=reported)

@@ -57,7 +57,7 @@ def test_one_odd_sample_changes_nothing(start, steps, data):
     assert finish(read(begin(start), *disturbed), honest[-1], CAP_WH)[0].energy_wh == sum(steps)
 
 
-@given(st.integers(50_000, 10**6), steps_wh, st.lists(st.integers(0, 500), min_size=2, max_size=20))
+@given(st.integers(50_000, meter.IN_KWH_FROM_WH - 30_001), steps_wh, st.lists(st.integers(0, 500), min_size=2, max_size=20))
 def test_a_reset_keeps_what_was_counted_before_it(start, before, after):
     reset = ramp(0, after)
     ended = read(begin(start), *ramp(start, before), *reset)
@@ -126,7 +126,21 @@ def test_Q97_no_start_at_all_counts_from_the_first_sample():
 
 def test_Q98_kilowatt_hours_called_watt_hours_never_make_energy_from_nothing():
     # Starts in Wh, samples in kWh: 1,234,000 Wh, then 1,234 and 1,235 "Wh".
-    assert read(begin(1_234_000), 1_234, 1_235).energy_wh == 1
+    now, verdict = advance(read(begin(1_234_000), 1_234), 1_235, CAP_WH)
+    assert (verdict, now.energy_wh) == (Verdict.IN_KWH, 0)
+    assert finish(now, 1_234_800, CAP_WH)[0].energy_wh == 800
+    assert finish(now, 1_234, CAP_WH) == (now, Verdict.IN_KWH)
+
+
+def test_Q98_a_spike_between_kilowatt_hours_called_watt_hours_is_no_energy():
+    # A spike of 500 kWh is one of 500 "Wh", which may well have flowed.
+    spiked = read(begin(2_605_098), 2_605, 2_605, 3_105, 2_605, 2_606, 3_106, 2_606)
+    assert spiked.energy_wh == 0
+    assert finish(spiked, 2_587_161, CAP_WH)[0].energy_wh == 0  # a register that went back, in the unit of the start
+
+
+def test_a_register_that_was_set_to_zero_passes_where_the_one_before_would_be_in_kilowatt_hours():
+    assert read(begin(1_234_000), 0, 700, 1_234, 1_900).energy_wh == 1_900
 
 
 def test_Q99_a_reset_in_the_middle_is_a_new_segment():

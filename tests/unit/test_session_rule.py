@@ -70,6 +70,15 @@ def test_every_event_in_every_state_gets_a_verdict(state, event, seconds):
         assert now == before and verdict in (Verdict.LATE, Verdict.ALREADY_ENDED)
 
 
+def test_readings_in_kwh_called_wh_tell_no_energy_but_their_power_tells_when_the_money_is_used_up():
+    session = a_session(meter=begin(1_234_000), limit_wh=500, disconnects_without_progress=2)
+    now, _ = play(session, (10, Measured(at=after(10), register_wh=1_234, power_w=60_000)))
+    assert (now.meter.energy_wh, now.flags, now.disconnects_without_progress) == (0, {"suspect"}, 0)
+    assert now.stop_due_at == after(30 - LIMITS.stop_lead_s)
+    ended, _ = play(now, (31, Stopped(at=after(31), register_wh=1_234_516)))
+    assert ended.meter.energy_wh == 516
+
+
 def test_a_false_sample_that_a_charger_sends_twice_is_one_sample():
     """It says the same moment again under a new message id: two samples that agree are two moments."""
     false = Measured(at=after(60), register_wh=0, power_w=7_200)
