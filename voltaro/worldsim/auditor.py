@@ -24,6 +24,8 @@ TOLERANCE_WH = 15
 RESUMES_WITHIN_S = 900 + 5
 # From the first reading that says that the money is used up to the last by which a stop must have been asked for.
 STOP_ASKED_WITHIN_S = 150
+# A transfer that was on its way to a bank account as that was changed: its worker may have slept for minutes.
+UNDER_WAY_S = 30 * 60
 APPEND_ONLY = ("billing_journalentry", "billing_posting", "accounts_auditentry", "csms_ocppmessage")
 
 
@@ -108,19 +110,24 @@ class Auditor:
         found = []
         owed = dict(
             values(
-                "SELECT a.razorpay_id, coalesce(sum(c.payable) FILTER (WHERE c.booked_at IS NOT NULL), 0) FROM franchise_linkedaccount a "
-                "LEFT JOIN franchise_commissionledgerentry c ON c.franchisee_id = a.franchisee_id GROUP BY 1"
+                "SELECT m.name, coalesce(sum(c.payable) FILTER (WHERE c.booked_at IS NOT NULL), 0) FROM franchise_franchisee f "
+                "JOIN accounts_company m ON m.id = f.company_id "
+                "LEFT JOIN franchise_commissionledgerentry c ON c.franchisee_id = f.id GROUP BY 1"
             )
         )
+        whose = {number: name for name, numbers in self.people.bank_accounts.items() for number in numbers}
         sent: dict[str, int] = defaultdict(int)
         keys: dict[str, int] = defaultdict(int)
         for transfer in self.store.find("transfer"):
+            left_s = self.people.left_at.get(transfer["recipient"])
+            if left_s is not None and transfer["created_at"] > left_s + UNDER_WAY_S:
+                found.append(
+                    f"I7 {transfer['id']}: to {transfer['recipient']}, which was left {transfer['created_at'] - left_s:.0f} s before"
+                )
             if transfer["status"] != "failed":
-                sent[transfer["recipient"]] += transfer["amount"]
+                sent[whose[transfer["recipient"]]] += transfer["amount"]
                 keys[transfer["notes"].get("payout", "")] += 1
-        found += [
-            f"I7 {account}: {paise} sent, {owed.get(account, 0)} owed" for account, paise in sent.items() if paise > owed.get(account, 0)
-        ]
+        found += [f"I7 {name}: {paise} sent, {owed.get(name, 0)} owed" for name, paise in sent.items() if paise > owed.get(name, 0)]
         found += [f"I7 payout {key} was sent {n} times" for key, n in keys.items() if n > 1]
         found += [
             f"I7 the share of session {pk} is of {used} paise, its bill says {billed}"
@@ -252,7 +259,8 @@ class Auditor:
     def _tells_the_truth(line: Line, tx: Any) -> bool:
         """Whether its meter said nothing else."""
         lies = line.strange & {"kwh_in_wh", "session_register", "never_stops"}
-        return not (lies or line.stops_low or "wrong_meter" in line.box.faults or id(tx) in line.meter_wrong or line.skew_s)
+        lies = lies or line.speech.manner & {"stop_reads_low", "start_reads_zero"}
+        return not (lies or "wrong_meter" in line.box.faults or id(tx) in line.meter_wrong or line.skew_s)
 
     def _honest(self, line: Line, tx: Any, one: dict[str, Any]) -> bool:
         """Whether the meter said nothing but the truth, and its stop reached us: then every Wh must be counted."""

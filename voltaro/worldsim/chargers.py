@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -17,6 +16,7 @@ from csms.simulator.outlet import Outlet, Transaction
 from csms.simulator.times import read, stamp
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.faults import OF_THE_CHARGER, Faults
+from voltaro.worldsim.speech import Speech
 
 if TYPE_CHECKING:
     from voltaro.worldsim.gateways import Gateway, Socket
@@ -32,7 +32,7 @@ STRANGE = (
 )  # fmt: skip
 # Frames that are facts: once answered, they are in our log for ever.
 FACTS = {"StartTransaction", "StopTransaction", "MeterValues"}
-MINUTE_S = 60.0
+MINUTE_S, DAY_S = 60.0, 24 * 3600.0
 MUTE_S = 3.2 * 3600  # longer than SESSION_SILENCE_S
 METER_FAULTS = ("meter_reset", "meter_back", "meter_jump", "meter_frozen", "meter_unread")
 
@@ -48,8 +48,9 @@ class Line:
         if plugs[0][0] == "socket" and self.dice.random() < 0.4:
             picked = ["never_stops"]
         self.strange = frozenset(picked if faults.strikes("strange", self.dice) else ())
+        every_s = self.dice.choice((0, 20, 30, 60, 60) if plugs[0][0] != "socket" else (30, 60))
         habits = Habits(
-            sample_every_s=self.dice.choice((0, 20, 30, 60, 60)) if plugs[0][0] != "socket" else self.dice.choice((30, 60)),
+            sample_every_s=300 if faults.strikes("reads_seldom", self.dice) else every_s,
             arrives_after_s=(5, 60),
             leaves_after_s=(5, 45),
             transaction_data=self.dice.random() < 0.3,
@@ -63,8 +64,7 @@ class Line:
         self.socket: Socket | None = None
         self.flaps = 0
         self.mute_until_s = -1.0
-        self.own_tag, self.same_serial = faults.strikes("own_tag", self.dice), faults.strikes("same_serial", self.dice)
-        self.stops_low = faults.strikes("stop_reads_low", self.dice)
+        self.speech = Speech(self.box, habits, clockwork, faults, self._taken_wh)
         self.skew_s = 0.0
         self.meter_wrong: set[int] = set()  # transactions (by id()) whose registers lied
         self.frozen: set[int] = set()
@@ -95,6 +95,10 @@ class Line:
                 outlet.register_wh = before
         else:
             self._read_again(outlet)
+
+    def _taken_wh(self, transaction: Any) -> float:
+        """By the number that the charger knows its transaction by."""
+        return next((wh for tx, wh in self.taken_wh.values() if tx.id == transaction), 0.0)
 
     # -- the line's life -------------------------------------------------------------------------------------------
     def connect(self) -> None:
@@ -217,7 +221,7 @@ class Line:
                 return  # said into a line that has just died
             if self.mute and '"Heartbeat"' not in text and '"BootNotification"' not in text:
                 continue
-            text = self._bent(text)
+            text = self.speech.bent(text)
             action = self._noted(text)
             if action == "StartTransaction" and self.faults.strikes("away_at_start", self.dice):
                 self.clockwork.reach("away_at_start", self.cp_id)
@@ -230,19 +234,6 @@ class Line:
                 return
             for _ in range(2 if self.faults.strikes("frame_twice", self.dice) else 1):
                 self.socket.carry(text)
-
-    def _bent(self, text: str) -> str:
-        """Three habits more: a tag of its own in every start, another's serial number, and a stop that reads low."""
-        if self.own_tag and '"StartTransaction"' in text:
-            text = re.sub(r'"idTag":"[^"]*"', '"idTag":"LOCAL01"', text)
-        if self.same_serial and '"BootNotification"' in text:
-            text = text.replace(f"SIM-{self.cp_id}", "SIM-SIM-1")
-        if self.stops_low and '"StopTransaction"' in text:
-            _, uid, action, payload = json.loads(text)
-            taken_wh = next((wh for tx, wh in self.taken_wh.values() if tx.id == payload["transactionId"]), 0.0)
-            payload["meterStop"] = max(0, int(payload["meterStop"]) - round(taken_wh / 4))
-            text = json.dumps([2, uid, action, payload])
-        return text
 
     def _noted(self, text: str) -> str:
         """The action, if it is a fact; remembered until it is acknowledged."""
@@ -283,8 +274,10 @@ class Line:
             self.clockwork.after(self.dice.uniform(30, 240), lambda: self._trouble(outlet.number, "NoError"))
         if strikes("clock_wrong"):
             self.clockwork.reach("clock_wrong", self.cp_id)
-            self.skew_s = self.dice.choice((-3600.0, 3600.0, 0.0))
+            self.skew_s = self.dice.choice((-3600.0, 3600.0, -2.5 * DAY_S, 3.0 * DAY_S, 0.0, 0.0))
             self.box._ticked_at = None  # the meter does not run while the clock is set
+        if self.socket is not None and (text := self.speech.main_meter()):
+            self.socket.carry(text)
         if strikes("foreign_stop"):
             self._speak_of_others()
         if strikes("connects_twice") and self.socket is not None:
@@ -301,7 +294,7 @@ class Line:
             self.clockwork.reach(name, f"{self.cp_id} {outlet.number}")
             self.meter_wrong.add(id(tx))
             match name:
-                case "meter_reset":
+                case "meter_reset" if "start_reads_zero" not in self.speech.manner:  # a start at 0 would be true then
                     outlet.register_wh = 0.0
                 case "meter_back":
                     outlet.register_wh = max(0.0, outlet.register_wh - self.dice.uniform(100, 20_000))

@@ -49,6 +49,10 @@ WANTED: dict[str, str] = {
     "phantom_start": "a start that nobody paid or was known for",
     "orphan_stop": "a stop of a transaction that is not ours, or not this charger's",
     "suspect": "a meter that was not believed",
+    "tells_intervals": "a charger whose readings are intervals, no registers",
+    "reads_at_stop": "a charger that tells its readings with the stop only",
+    "start_reads_zero": "a charger whose starts say the register 0",
+    "main_meter": "a charger that reads its building's meter too",
     "held_for_review": "energy that is not plausible: its bill waited",
     "released": "such a session that a person released",
     "takeover_while_charging": "a second socket while the first lived, in a session",
@@ -81,6 +85,7 @@ WANTED: dict[str, str] = {
     "transfer_fails": "a payout that failed",
     "payout_followed": "a failed payout followed by a new attempt",
     "held_payouts": "payouts held, and let go",
+    "account_changed": "a franchisee's bank account changed",
 }
 _AUDITED = {
     "failure.start_after_refund": "start_after_refund",

@@ -63,6 +63,12 @@ CATALOGUE: dict[str, tuple[float, str]] = {
     "own_tag": (0.1, "this charger starts under a tag of its own"),
     "stop_reads_low": (0.2, "the last register of a transaction says a fourth less of this charger's energy than its readings"),
     "same_serial": (0.1, "this charger says the serial number of another"),
+    "reads_at_stop": (0.1, "this charger says no reading before its stop, which brings them all (transactionData)"),
+    "reads_seldom": (0.15, "this charger reads every five minutes"),
+    "tells_intervals": (0.12, "this charger's readings say what flowed since the one before, and no register"),
+    "start_reads_zero": (0.1, "this charger's starts say the register 0, whatever it is"),
+    "main_meter": (0.15, "this charger also reads its building's meter, at connector 0"),
+    "idle_draw": (0.2, "this charger's readings say some watts when nothing flows"),
     "restart": (0.01, "a charger restarts in the middle of a session and is back within a minute (asked every minute and charger)"),
     "mute": (0.002, "for hours a charger goes on with heartbeats only, though it charges (asked every minute and charger)"),
     "faulted": (0.004, "a connector is out of order for a minute in the middle of a session (asked every minute and charger)"),
@@ -71,7 +77,7 @@ CATALOGUE: dict[str, tuple[float, str]] = {
     "meter_jump": (0.008, "the register jumps by 10 MWh, and stays there"),
     "meter_unread": (0.015, "the register shows 0 for some samples, as if its meter were unplugged, and then the truth again"),
     "meter_frozen": (0.01, "the register stands still though current flows"),
-    "clock_wrong": (0.02, "a charger's clock is set to an hour before or after (asked every minute and charger)"),
+    "clock_wrong": (0.02, "a charger's clock is set to an hour or days before or after (asked every minute and charger)"),
     "foreign_stop": (0.02, "a charger speaks of another charger's transaction (asked every minute and charger)"),
     # people
     "card": (0.12, "somebody comes with a card instead of money; one in three is nobody's"),
@@ -83,9 +89,11 @@ CATALOGUE: dict[str, tuple[float, str]] = {
     "operator_stops": (0.04, "the operator stops a session, perhaps while it ends"),
     "tariff_edited": (0.03, "the price changes (asked every minute)"),
     "reassigned": (0.01, "a charger is given to another franchisee (asked every minute)"),
+    "account_changed": (0.01, "a franchisee gives another bank account (asked every minute)"),
     "held_payouts": (0.01, "the operator holds a franchisee's payouts, and lets them go later (asked every minute)"),
 }
 OF_THE_CHARGER = ("reboot", "drop", "wrong_meter", "late_stop", "ignore_remote_stop", "duplicate")
+OF_THE_METER = ("stop_reads_low", "reads_at_stop", "tells_intervals", "start_reads_zero", "main_meter", "idle_draw")
 DRAWN = 0.75
 STRENGTHS = (0.4, 1.0, 2.0)
 

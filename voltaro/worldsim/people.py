@@ -36,6 +36,8 @@ class People:
         self.calm_paid: set[str] = set()
         self.vpas: set[str] = set()
         self.stickers: dict[tuple[str, int], list[str]] = {}  # the QRs at each outlet, the newest last
+        self.bank_accounts: dict[str, list[str]] = {}  # of each franchisee, the newest last
+        self.left_at: dict[str, float] = {}  # those that are no more: since when (unix seconds)
         self._looked_at: set[int] = set()  # held sessions: some are released at once, others wait for their day to be over
         self._taken_until: dict[tuple[str, int], float] = {}  # somebody stands there with a telephone in hand
 
@@ -178,6 +180,8 @@ class People:
             line, owner = self.dice.choice(self.lines), self.dice.choice(("Kaveri", "Ganga"))
             self.clockwork.reach("reassigned", f"{line.cp_id} {owner}")
             self.assign(line.cp_id, owner)
+        if self.faults.strikes("account_changed", self.dice):
+            self._change_account(self.dice.choice(("Kaveri", "Ganga")))
         if self.faults.strikes("held_payouts", self.dice):
             self._hold(self.dice.choice(("Kaveri", "Ganga")))
         if self.faults.strikes("sticker_replaced", self.dice):
@@ -208,6 +212,19 @@ class People:
                     sessions.finalize(row.pk, "OPERATOR")
 
         self._deed(deed)
+
+    def _change_account(self, name: str) -> None:
+        self.clockwork.reach("account_changed", name)
+        number = bank_account(name, len(self.bank_accounts[name]))
+        old = self.bank_accounts[name][-1]
+        self.bank_accounts[name].append(number)  # even if we are told that it was not changed
+
+        def deed() -> bool:
+            franchisees.link_account(Franchisee.objects.get(company__name=name), number, activated=True)
+            return True
+
+        if self._deed(deed):
+            self.left_at[old] = self.clockwork.now().timestamp()
 
     def _hold(self, name: str) -> None:
         self.clockwork.reach("held_payouts", name)
@@ -264,3 +281,8 @@ class People:
                 return self.process.run("web", f"om {what}", deed, *given)[0]
         except (*self.process.away, razorpay.TryAgain, razorpay.Unknown, razorpay.Declined):
             return None
+
+
+def bank_account(name: str, nth: int) -> str:
+    """The id of a franchisee's linked account: their first is 0."""
+    return f"acc_{name}{nth:0{14 - len(name)}}"

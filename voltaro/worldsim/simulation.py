@@ -24,7 +24,7 @@ from voltaro.worldsim.chargers import Line
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.faults import Faults
 from voltaro.worldsim.gateways import Gateway
-from voltaro.worldsim.people import CARD, People
+from voltaro.worldsim.people import CARD, People, bank_account
 from voltaro.worldsim.process import Process
 from voltaro.worldsim.razorpay import SETTINGS, Razorpay
 from voltaro.worldsim.workers import Workers
@@ -165,15 +165,19 @@ class Simulation:
     # -- the world's beginning -----------------------------------------------------------------------------------
     def _set_up(self) -> None:
         network = Company.objects.create(name="Voltaro Networks", state="Karnataka")
+        accounts: dict[str, list[str]] = {}
         for name, borne in (("Kaveri", "platform"), ("Ganga", "franchisee")):
             company = Company.objects.create(name=name, parent=network, state="Karnataka")
             row = Franchisee.objects.create(company=company, contact_name=name, email=f"{name.lower()}@example.in")
             Contract.objects.create(franchisee=row, share_bp=7000, tds_bp=10, fee_borne_by=borne)
-            LinkedAccount.objects.create(franchisee=row, razorpay_id=f"acc_{name}000000000"[:18], status="activated")
+            account = bank_account(name, 0)
+            LinkedAccount.objects.create(franchisee=row, razorpay_id=account, status="activated")
+            accounts[name] = [account]
         IdTag.objects.create(tag=CARD, kind=IdTag.Kind.RFID, company=network)
         tariffs.add("Standard", {}, {"rate_paise_per_kwh": 1525, "gst_bp": 1800, "igst": False, "platform_fee_bp": 0})
         self.faults.on = False
         self.people = People(self.clockwork, self.faults, self.process, self.razorpay, self.lines)
+        self.people.bank_accounts = accounts
         number = self.plan.chargers or self.dice.choice((5, 6, 7))
         made = [(f"SIM-{place + 1}", self.dice.choice(SIZES)) for place in range(number)]
         for cp_id, plugs in made:
