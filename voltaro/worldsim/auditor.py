@@ -260,7 +260,7 @@ class Auditor:
         """Whether its meter said nothing else."""
         lies = line.strange & {"kwh_in_wh", "session_register", "never_stops"}
         lies = lies or line.speech.manner & {"stop_reads_low", "start_reads_zero"}
-        return not (lies or "wrong_meter" in line.box.faults or id(tx) in line.meter_wrong or line.skew_s)
+        return not (lies or "wrong_meter" in line.box.faults or id(tx) in line.meter_wrong or line.speech.skew_s)
 
     def _honest(self, line: Line, tx: Any, one: dict[str, Any]) -> bool:
         """Whether the meter said nothing but the truth, and its stop reached us: then every Wh must be counted."""

@@ -65,7 +65,6 @@ class Line:
         self.flaps = 0
         self.mute_until_s = -1.0
         self.speech = Speech(self.box, habits, clockwork, faults, self._taken_wh)
-        self.skew_s = 0.0
         self.meter_wrong: set[int] = set()  # transactions (by id()) whose registers lied
         self.frozen: set[int] = set()
         self.unread: dict[int, float] = {}  # by outlet: where its register truly stands while it shows 0
@@ -193,7 +192,7 @@ class Line:
         self.clockwork.after(TICK_S if busy else IDLE_TICK_S if self.faults.on else CALM_TICK_S, self._tick)
 
     def tick(self) -> None:
-        self.box.tick(self.clockwork.now() + timedelta(seconds=self.skew_s))
+        self.box.tick(self.clockwork.now())
         self.box.notes.clear()
         if self.box.away_until is not None and self.socket is not None:
             self.drop("the charger is away")
@@ -209,7 +208,7 @@ class Line:
                 self.acknowledged.append((action, uid))
                 if uid in self.stopped_at and self.clockwork.now_s - self.stopped_at[uid] > 3600:
                     self.clockwork.reach("stop_after_an_hour", self.cp_id)
-        self.box.heard(text, self.clockwork.now() + timedelta(seconds=self.skew_s))
+        self.box.heard(text, self.clockwork.now())
         self.flush()
 
     def flush(self) -> None:
@@ -247,7 +246,7 @@ class Line:
             self.facts[uid] = action
         if action == "StartTransaction":
             self.starts.add(tuple(payload.get(name) for name in ("connectorId", "idTag", "timestamp", "meterStart")))
-        if action == "StopTransaction" and not self.strange & {"unset_clock", "local_time"} and not self.skew_s:
+        if action == "StopTransaction" and not self.strange & {"unset_clock", "local_time"} and not self.speech.skew_s:
             self.stopped_at[uid] = (read(payload["timestamp"]) - self.clockwork.now()).total_seconds() + self.clockwork.now_s
         return str(action)
 
@@ -274,8 +273,7 @@ class Line:
             self.clockwork.after(self.dice.uniform(30, 240), lambda: self._trouble(outlet.number, "NoError"))
         if strikes("clock_wrong"):
             self.clockwork.reach("clock_wrong", self.cp_id)
-            self.skew_s = self.dice.choice((-3600.0, 3600.0, -2.5 * DAY_S, 3.0 * DAY_S, 0.0, 0.0))
-            self.box._ticked_at = None  # the meter does not run while the clock is set
+            self.speech.set_clock(self.dice.choice((-3600.0, 3600.0, -2.5 * DAY_S, 3.0 * DAY_S, 0.0, 0.0)))
         if self.socket is not None and (text := self.speech.main_meter()):
             self.socket.carry(text)
         if strikes("foreign_stop"):

@@ -4,15 +4,17 @@ import json
 import random
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 from csms.simulator import charger as simulated
 from csms.simulator.habits import Habits
-from csms.simulator.times import stamp
+from csms.simulator.times import read, stamp
 from voltaro.worldsim.clockwork import Clockwork
 from voltaro.worldsim.faults import OF_THE_METER, Faults
 
 REGISTER, POWER = "Energy.Active.Import.Register", "Power.Active.Import"
+STAMP = re.compile(r'("timestamp": ?")([^"]+)')
 # A building's meter, which hangs on the same charger.
 MAIN_WH, MAIN_W = 5_000_000.0, 18_000
 FIRST_WH = 1_000_000.0
@@ -39,6 +41,9 @@ class Speech:
         self._last_wh: dict[int, float] = {}  # by connector: the register that the next interval begins at
         self._intervals: dict[tuple[int, str], str] = {}  # by connector and moment: one reading is told in the same words again
         self._main_wh = MAIN_WH
+        self.tells_the_time = not habits.strange & {"unset_clock", "local_time"}
+        self.skew_s = 0.0  # how far its clock is ahead
+        self._told_as: dict[str, str] = {}  # what was told, or made to be told, keeps its time when the clock is set again
 
     def _picked(self, habits: Habits, faults: Faults) -> frozenset[str]:
         """Not all of them go together: an interval of a lying register, or one that nobody can tell the time of, says nothing."""
@@ -49,6 +54,26 @@ class Speech:
             struck -= {"start_reads_zero"}
         return frozenset(struck)
 
+    def set_clock(self, skew_s: float) -> None:
+        """So many seconds ahead of the true time. What waits to be said was written down by the clock as it was."""
+        for letter in self.box.mailbox.waiting:
+            self._dated(json.dumps(letter.payload))
+        for outlet in self.box.outlets:
+            if outlet.transaction is not None:
+                self._dated(json.dumps(outlet.transaction.data))
+        self.skew_s = skew_s
+
+    def _dated(self, text: str) -> str:
+        """With the times of this charger's clock."""
+
+        def told(found: re.Match[str]) -> str:
+            true = found[2]
+            if true not in self._told_as:
+                self._told_as[true] = stamp(read(true) + timedelta(seconds=self.skew_s))
+            return f"{found[1]}{self._told_as[true]}"
+
+        return STAMP.sub(told, text)
+
     def main_meter(self) -> str:
         """What it reads at connector 0, of everything behind its cable; "" when it has no such meter."""
         if "main_meter" not in self.manner:
@@ -58,11 +83,13 @@ class Speech:
             {"value": f"{self._main_wh:.0f}", "measurand": REGISTER, "unit": "Wh", "context": "Sample.Clock"},
             {"value": str(MAIN_W), "measurand": POWER, "unit": "W", "context": "Sample.Clock"},
         ]
-        read = {"connectorId": 0, "meterValue": [{"timestamp": stamp(self.clockwork.now()), "sampledValue": sampled}]}
-        return json.dumps([2, f"main{self.dice.getrandbits(60):x}", "MeterValues", read])
+        reading = {"connectorId": 0, "meterValue": [{"timestamp": stamp(self.clockwork.now()), "sampledValue": sampled}]}
+        return json.dumps([2, f"main{self.dice.getrandbits(60):x}", "MeterValues", reading])
 
     def bent(self, text: str) -> str:
         """A frame as this charger says it."""
+        if self.tells_the_time and text.startswith("[2,"):
+            text = self._dated(text)
         if self.own_tag and '"StartTransaction"' in text:
             text = re.sub(r'"idTag":"[^"]*"', '"idTag":"LOCAL01"', text)
         if self.same_serial and '"BootNotification"' in text:
