@@ -189,6 +189,9 @@ class Gateway:
         for pk, epoch in await threads.run(stations.fenced, self.process):
             if pk in self.sockets and self.sockets[pk].context.epoch == epoch:
                 self.sockets[pk].replaced()
+        for pk, epoch in await threads.run(stations.lapsed, self.process, speaking):
+            if pk in self.sockets and self.sockets[pk].context.epoch == epoch:
+                await self._give_up(self.sockets[pk], "lease ran out")  # it connects again, and is claimed anew
 
     def _is_deaf(self, pk: int, consumer: "ChargerConsumer", now_s: float) -> str:
         """It talks and answers nothing: a new line often helps; when it does not, another will not either."""

@@ -343,6 +343,13 @@ def fenced(process: str) -> list[tuple[int, int]]:
     return list(mine.order_by("id").values_list("charge_point_id", "epoch"))
 
 
+def lapsed(process: str, held: list[int]) -> list[tuple[int, int]]:
+    """(charge point, epoch) of this process's sockets whose lease ran out while they lived (the database was away, or the process
+    stood still): offline by their rows, and nobody else has them. `held` names the chargers whose sockets it truly holds."""
+    mine = Connection.objects.filter(process=process, charge_point_id__in=held, closed_at__isnull=False, epoch=F("charge_point__epoch"))
+    return list(mine.order_by("id").values_list("charge_point_id", "epoch"))
+
+
 def to_mark_silent(now: datetime) -> QuerySet[ChargePoint]:
     """Chargers shown online whose process is gone (its lease ran out), or that have no open connection at all."""
     held = Connection.objects.filter(closed_at__isnull=True, lease_until__gte=now).values("charge_point_id")

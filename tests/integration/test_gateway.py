@@ -109,3 +109,33 @@ def test_a_charger_that_talks_and_answers_nothing_gets_a_new_line_once_an_hour(n
     deaf.heard_s = clock.elapsed()
     asyncio.run(gateway._keep_leases())
     assert deaf.closed == "does not answer"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_line_that_outlived_its_lease_is_closed_so_that_the_charger_is_claimed_anew(network, gateway, bells):
+    """The database was away for longer than a lease: the rows are closed, the lines live, and the charger would stay offline."""
+    outlived, fine = Socket(network.kaveri_charger, gateway), Socket(network.ganga_charger, gateway)
+    clock.shift(1.5)
+    stations.renew_leases(gateway.process, clock.now(), [network.ganga_charger.pk])
+    clock.shift(1)
+    assert stations.silent_due(clock.now(), 10) == 1
+    outlived.heard_s = fine.heard_s = clock.elapsed()
+    asyncio.run(gateway._keep_leases())
+    assert (outlived.closed, fine.closed) == ("lease ran out", "")
+    anew = Socket(network.kaveri_charger, gateway)
+    asyncio.run(gateway._keep_leases())
+    assert anew.closed == ""
+    assert ChargePoint.objects.get(pk=network.kaveri_charger.pk).online
+
+
+def test_only_a_line_that_nobody_has_claimed_since_has_lapsed(network):
+    row = network.kaveri_charger
+    told = {"channel": "c", "remote_address": "", "subprotocol": "ocpp1.6", "now": clock.now()}
+    first, _ = stations.claim(row.pk, process="one", **told)
+    assert stations.lapsed("one", [row.pk]) == []
+    clock.shift(stations.lease_s() + 1)
+    stations.silent_due(clock.now(), 10)
+    assert stations.lapsed("one", [row.pk]) == [(row.pk, first)]
+    assert stations.lapsed("one", []) == stations.lapsed("two", [row.pk]) == []
+    stations.claim(row.pk, process="two", **told | {"now": clock.now()})
+    assert stations.lapsed("one", [row.pk]) == []

@@ -119,6 +119,10 @@ class Gateway:
             for pk, epoch in fenced or ():
                 if pk in self.sockets and self.sockets[pk].context.epoch == epoch:
                     self.sockets[pk].close("replaced")
+            lapsed, _ = self.ours("lapsed", stations.lapsed, self.address, held)
+            for pk, epoch in lapsed or ():
+                if pk in self.sockets and self.sockets[pk].context.epoch == epoch:
+                    self.sockets[pk].close("lease ran out", hang_up=True)
 
     def die(self) -> None:
         """Killed: nobody says goodbye, what was not written is lost, chargers find their lines ended. Then it is started again."""
