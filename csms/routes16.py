@@ -72,6 +72,8 @@ def _boot(context: Context, said: Any, now: datetime) -> tuple[dict[str, Any], s
 
 
 def _quick_boot(context: Context, arrived: Arrived, said: Any, now: datetime) -> dict[str, Any] | None:
+    if context.registration != Registration.ACCEPTED or context.unclaimed:  # this line has yet to hear that it is accepted now
+        return None
     if context.serial_proven or context.habits.post_boot_state or not quick.booted(arrived, said, now):
         return None
     _has_booted(context, said, now)

@@ -266,6 +266,19 @@ def test_a_boot_soon_after_another_goes_the_quick_way_and_is_counted_all_the_sam
     assert "9 times" in alert.detail
 
 
+@pytest.mark.parametrize("before", [{"registration": "Pending"}, {"unclaimed": True, "registration": "Pending"}])
+def test_a_boot_after_it_was_accepted_meanwhile_opens_the_line_it_came_on(charger, before):
+    """The line was opened while it was not accepted: told Accepted, it must be heard from then on."""
+    charger.boot()
+    clock.shift(3600)
+    ChargePoint.objects.filter(pk=charger.row.pk).update(**before)
+    charger.connect()
+    ChargePoint.objects.filter(pk=charger.row.pk).update(registration="Accepted", unclaimed=False)
+    assert charger.boot()["status"] == "Accepted"
+    assert (charger.context.registration, charger.context.unclaimed) == ("Accepted", False)
+    assert charger.status("Available") == {}
+
+
 def test_a_few_boots_or_many_far_apart_are_no_loop(charger):
     for _ in range(5):
         charger.boot()
