@@ -113,10 +113,10 @@ class ChargerConsumer(AsyncWebsocketConsumer):
         if replaced and replaced != gateway.channel:
             message = {"type": "socket.replaced", "charge_point": self.context.charge_point_pk, "epoch": self.context.epoch}
             live.send(replaced, message)
+        if self._line is not None:
+            self._line.take()  # first: what came right behind the handshake is read while it is accepted
         await self.accept(subprotocol=opened.answered)
         self._open = True
-        if self._line is not None:
-            self._line.take()
         self._charge_point = ChargePoint(self.context, self, sent=self._remember, effects=self._carry_out)
         self._spoken = asyncio.create_task(self._speak(), name=f"charger {self.context.cp_id}")
         gateway.add(self)

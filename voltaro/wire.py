@@ -230,6 +230,14 @@ class Head(http.HTTPChannel):
             self._deadline = self.callLater(HEAD_S, self._too_slow)
         super().dataReceived(data)
 
+    def rawDataReceived(self, data: bytes) -> None:
+        """What came in one piece with a handshake, behind it, is the line's: Twisted would keep it for the next request."""
+        now = getattr(self.transport, "wrappedProtocol", None) or getattr(self.transport, "protocol", None)
+        if isinstance(now, Line):
+            now.dataReceived(data)
+        else:
+            super().rawDataReceived(data)
+
     def allHeadersReceived(self) -> None:
         self._in_time()
         super().allHeadersReceived()

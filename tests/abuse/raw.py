@@ -11,9 +11,22 @@ TEXT, BINARY, CLOSE, PING, PONG, MORE = 1, 2, 8, 9, 10, 0
 
 
 class RawLine:
-    """A charger's line, byte for byte. `source`: the address of this machine it comes from (127.0.0.2 is another charger's)."""
+    """A charger's line, byte for byte. `source`: the address of this machine it comes from (127.0.0.2 is another charger's).
 
-    def __init__(self, port: int, cp_id: str, key: str, *, source: str = "127.0.0.1", handshake: bool = True, buffer: int = 0) -> None:
+    `behind`: what is written in one piece with the handshake.
+    """
+
+    def __init__(
+        self,
+        port: int,
+        cp_id: str,
+        key: str,
+        *,
+        source: str = "127.0.0.1",
+        handshake: bool = True,
+        buffer: int = 0,
+        behind: bytes = b"",
+    ) -> None:
         self.line = socket.socket()
         if buffer:
             self.line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -23,7 +36,8 @@ class RawLine:
         self.heard = b""
         if handshake:
             headers = {"Host": "x", **HANDSHAKE, **basic(cp_id, key)}
-            self.line.sendall((f"GET /ocpp/{cp_id} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n").encode())
+            head = f"GET /ocpp/{cp_id} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n"
+            self.line.sendall(head.encode() + behind)
             while b"\r\n\r\n" not in self.heard:
                 if not (some := self.line.recv(65_536)):
                     break

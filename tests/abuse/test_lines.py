@@ -15,8 +15,8 @@ from django.db import transaction
 from accounts.models import AuditEntry
 from csms.models import Alert, ChargePoint, ChargingSession, Command, Connection, OcppMessage
 from csms.stations import add_charge_point
-from tests.abuse.raw import PING, PONG, TEXT, RawLine
-from tests.server import basic, serving
+from tests.abuse.raw import PING, PONG, TEXT, RawLine, masked
+from tests.server import HANDSHAKE, basic, serving
 from tests.simulate_client import ChargerClient
 from voltaro import wire
 
@@ -125,6 +125,25 @@ def test_C05_C09_C10_a_refusal_says_401_and_nothing_else(server, chargers):
     said = server.shake("/ocpp/VLT-0001", basic("VLT-0001", "f" * 40))
     assert said.startswith(b"HTTP/1.1 401 Unauthorized\r\n") and b'www-authenticate: basic realm="ocpp"' in said.lower()
     assert said.partition(b"\r\n\r\n")[2] == b""
+
+
+def test_frames_that_are_written_before_the_handshake_is_answered_are_heard(server, chargers):
+    """In one piece with the handshake, and right behind it: some chargers do not wait for the answer."""
+    boot = json.dumps([2, "b", "BootNotification", {"chargePointVendor": "Acme", "chargePointModel": "Fast 60"}])
+    beats = [json.dumps([2, f"h{number}", "Heartbeat", {}]) for number in range(3)]
+    with RawLine(server.port, "VLT-0001", KEY, behind=b"".join(masked(0x80 | TEXT, one.encode()) for one in (boot, *beats))) as line:
+        assert line.status == 101
+        assert answer(line, "b")[2]["status"] == "Accepted"
+        assert [answer(line, f"h{number}")[0] for number in range(3)] == [3, 3, 3]
+    with RawLine(server.port, "VLT-0002", OTHER_KEY, handshake=False) as line:
+        headers = {"Host": "x", **HANDSHAKE, **basic("VLT-0002", OTHER_KEY)}
+        line.line.sendall(("GET /ocpp/VLT-0002 HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in headers.items()) + "\r\n").encode())
+        time.sleep(0.005)
+        line.send(boot)
+        while b"\r\n\r\n" not in line.heard:
+            line.heard += line.line.recv(65_536)
+        line.heard = line.heard.partition(b"\r\n\r\n")[2]
+        assert answer(line, "b")[2]["status"] == "Accepted"
 
 
 # -- A: who knocks too often --------------------------------------------------------------------------------------------
