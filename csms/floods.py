@@ -45,16 +45,21 @@ def noise(context: Context, raw: bytes, frame: Unreadable, now: datetime) -> Non
 
 def presence(context: Context, raw: bytes, frame: Frame, now: datetime) -> Reply | None:
     """The answer to a heartbeat or status that is one too many, of which nothing is stored now; None: it goes the ordinary way."""
-    if frame.action not in ("Heartbeat", "StatusNotification") or context.budgets.presence.take(clock.elapsed()):
+    if frame.action not in ("Heartbeat", "StatusNotification"):
+        return None
+    number = frame.payload.get("connectorId")
+    number = number if isinstance(number, (int, str)) else None
+    waits = context.budgets.held
+    if context.budgets.presence.take(clock.elapsed()):
+        if frame.action == "StatusNotification":
+            waits.pop(number, None)  # it is older than this one
         return None
     if frame.action == "Heartbeat":
         payload = ocpp16.write_heartbeat(now)
     else:
-        number = frame.payload.get("connectorId")
-        number = number if isinstance(number, (int, str)) else None
-        before = context.budgets.held.get(number, (b"", 0))[1]
-        if len(context.budgets.held) < 64 or before:
-            context.budgets.held[number] = (raw, before + 1)
+        before = waits.get(number, (b"", 0))[1]
+        if len(waits) < 64 or before:
+            waits[number] = (raw, before + 1)
         context.effects.append(Held())
         payload = ocpp16.write_empty()
     return Reply(frames.result(frame.id, payload), frame.correlation_id, frames.CALLRESULT, frame.action, now, kept=False)

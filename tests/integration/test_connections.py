@@ -336,3 +336,16 @@ def test_statuses_that_were_held_back_outlive_a_database_that_was_away(charger, 
     states = dict(Connector.objects.filter(charge_point="VLT-0001").values_list("connector_id", "status"))
     assert not held and (states[1], states[3]) == ("Faulted", "Faulted") and states.get(2) != "Faulted"
     assert AuditEntry.objects.filter(action="message.quarantined").exists()
+
+
+def test_a_status_that_was_held_back_is_not_put_over_a_newer_one_of_its_connector(charger):
+    """The newer one found room in the budget and was stored at once; without a clock of its own the older would count as of now."""
+    while charger.context.budgets.presence.take(clock.elapsed()):
+        pass
+    for number in (1, 2):
+        charger.status("Faulted", connector=number, error="OtherError")
+    clock.shift(6)
+    charger.status("Available", connector=1)
+    dispatch.settle_held(charger.context)
+    states = dict(Connector.objects.filter(charge_point="VLT-0001").values_list("connector_id", "status"))
+    assert (states[1], states[2]) == ("Available", "Faulted")
