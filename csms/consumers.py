@@ -322,7 +322,7 @@ class ChargerConsumer(AsyncWebsocketConsumer):
                 case MaySend():
                     self.deaf_calls, self._last_call = 0, None
                     self.wake()
-                case Held():
+                case Held() if 0 not in self._planned:  # planned anew by each, it would never come
                     self._planned.plan(0, HELD_S, self._look_at_held)
                 case HangUp(reason=reason, code=code):
                     await self.close_for(reason, code)

@@ -17,6 +17,10 @@ class Planned:
         if wait_s is not None:
             self._timers[key] = asyncio.get_running_loop().call_later(wait_s, self._do, key, deed)
 
+    def __contains__(self, key: int) -> bool:
+        """Whether something is planned under this key."""
+        return key in self._timers
+
     def forget(self) -> None:
         """The line is gone."""
         while self._timers:

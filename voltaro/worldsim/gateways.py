@@ -154,6 +154,7 @@ class Socket:
         self._due_s = 0.0
         self._timers: dict[int, int] = {}
         self._tried: dict[int, float] = {}
+        self._looks = False  # whether a look at the statuses that are held back is planned
 
     # -- frames in -------------------------------------------------------------------------------------------------
     def carry(self, text: str) -> None:
@@ -238,10 +239,15 @@ class Socket:
                     self._plan_stop(session_id, at)
                 case MaySend():
                     self.send_next()
-                case Held():
-                    self.clockwork.after(HELD_S, lambda: self._arrive(""))
+                case Held() if not self._looks:
+                    self._looks = True
+                    self.clockwork.after(HELD_S, self._look_at_held)
                 case HangUp(reason=reason):
                     self.close(reason, hang_up=True)
+
+    def _look_at_held(self) -> None:
+        self._looks = False
+        self._arrive("")
 
     # -- stops and commands ----------------------------------------------------------------------------------------
     def _plan_stop(self, session_id: int, at: Any) -> None:
