@@ -231,14 +231,19 @@ class ChargerConsumer(AsyncWebsocketConsumer):
 
     # -- speaking ------------------------------------------------------------------------------------------------
     async def _speak(self) -> None:
-        """Work off the inbox, one frame after the other, until the line is ended and nothing is left."""
+        """Work off the inbox, one frame after the other, until the line is ended and nothing is left: nor a status that was held back."""
+        looked = False
         try:
             while True:
                 while not self._inbox:
-                    if self._ending:
+                    if not self._ending:
+                        self._news.clear()
+                        await self._news.wait()
+                    elif looked or not self.context.budgets.held:
                         return
-                    self._news.clear()
-                    await self._news.wait()
+                    else:  # they were answered: the charger does not say them again
+                        looked = True
+                        self._inbox.append(None)
                 message = self._inbox.popleft()
                 try:
                     raw = await self._with_its_rest(message) if message is not None and frames.torn(message) else message

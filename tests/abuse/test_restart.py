@@ -12,6 +12,7 @@ from websockets.exceptions import ConnectionClosed
 
 from csms import commands
 from csms.models import ChargePoint, ChargingSession, Command, Connection, MeterReading, OcppMessage
+from csms.rules.budget import PRESENCE
 from csms.simulator import link
 from csms.stations import add_charge_point
 from tests.server import Server, basic, serving
@@ -150,6 +151,29 @@ def test_C22_at_sigterm_every_charger_hears_1012_and_nothing_acknowledged_is_los
     assert not ChargePoint.objects.filter(cp_id__startswith="TALK-", online=True).exists()
     asyncio.run(again())
     assert second.mistakes == []
+
+
+def test_a_status_that_was_held_back_outlives_its_line_and_its_process(processes, network):
+    """It was acknowledged; the charger does not say it again."""
+    server = processes()
+    kept = OcppMessage.objects.filter(note__contains="the others were not kept")
+    for number, (status, end) in enumerate([("Unavailable", "line"), ("Preparing", "process")]):
+        with charger(server) as here:
+            here.boot()
+            for _ in range(PRESENCE + 5):
+                here.call("Heartbeat")
+            here.call("StatusNotification", {"connectorId": 1, "errorCode": "NoError", "status": status})
+            assert kept.count() == number
+            if end == "line":
+                here.drop()
+            else:
+                server.process.send_signal(signal.SIGTERM)
+                assert here.wait_closed(5) == 1012
+            eventually(lambda number=number: kept.count() == number + 1, 3)
+        network.kaveri_connector.refresh_from_db()
+        assert network.kaveri_connector.status == status
+    assert server.process.wait(10) == 0
+    assert server.mistakes == []
 
 
 def test_a_call_in_flight_at_sigint_is_unknown_and_newcomers_are_sent_away(processes, network):

@@ -288,7 +288,10 @@ class Socket:
         if self.theirs:
             self.theirs = False
             self.line.lost(self, reason)
-        self.gateway.ours(f"{self.line.cp_id} close", dispatch.closed, self.context, 1001 if hang_up else 1006, reason)
+        if self.context.budgets.held:
+            self.gateway.ours(f"{self.line.cp_id} held", dispatch.settle_held, self.context)
+        if self.gateway.up:
+            self.gateway.ours(f"{self.line.cp_id} close", dispatch.closed, self.context, 1001 if hang_up else 1006, reason)
 
     def dead(self) -> None:
         """Our process is gone, and its end of the line with it."""
