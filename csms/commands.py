@@ -263,18 +263,16 @@ def next_to_send(charge_point_pk: int, epoch: int, now: datetime, *, settled: bo
     command = queued.first()
     if command is None:
         return None
+    # Somebody may be taking it back at this moment: what is not queued any more is not sent.
+    still = Command.objects.filter(pk=command.pk, state=CommandState.QUEUED)
     kept, command.sealed = command.sealed, ""
     command.secret_payload = sealed.opened(kept) if kept else None
     if kept and command.secret_payload is None:
-        command.state, command.settled_at = CommandState.EXPIRED, now
-        command.error = "Not sent: what was sealed cannot be opened any more (CHARGER_KEY_PEPPER). Ask again."
-        command.save(update_fields=["state", "settled_at", "error", "sealed"])
+        why = "Not sent: what was sealed cannot be opened any more (CHARGER_KEY_PEPPER). Ask again."
+        still.update(state=CommandState.EXPIRED, settled_at=now, error=why, sealed="")
         return None
     command.state, command.sent_at, command.epoch = CommandState.SENT, now, epoch
-    command.save(update_fields=["state", "sent_at", "epoch"])
-    if kept:
-        Command.objects.filter(pk=command.pk).update(sealed="")
-    return command
+    return command if still.update(state=command.state, sent_at=now, epoch=epoch, sealed="") else None
 
 
 def settle(

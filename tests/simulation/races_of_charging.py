@@ -270,6 +270,19 @@ def a_takeover_and_a_command(on: Stage, race: Explorer):
 
 
 @race_of
+def a_command_that_is_taken_back_as_it_is_sent(on: Stage, race: Explorer):
+    story = on.story()
+    Command.objects.filter(charge_point=story.row, state__in=("queued", "sent")).update(state="expired")
+    asked = commands.request(story.row, "ClearCache", {}, trigger="test")
+    race.run(send=story.charger.command, back=lambda: commands.withdraw(asked.pk, "om"))
+    sent, back = race.answers["send"], race.answers["back"]
+    asked.refresh_from_db()
+    assert bool(sent) != back, "told as taken back, and sent" if sent else "neither sent nor taken back"
+    assert asked.state == ("sent" if sent else "expired")
+    Command.objects.filter(pk=asked.pk).update(state="expired")
+
+
+@race_of
 def three_sockets_of_one_charger(on: Stage, race: Explorer):
     story = on.story()
     race.run(

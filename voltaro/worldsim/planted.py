@@ -425,7 +425,13 @@ MUTANTS = (
     Mutant(
         "command_marked_late",
         "A command is not marked as sent before it goes out.",
-        (("csms.commands.next_to_send", 'command.save(update_fields=["state", "sent_at", "epoch"])', "pass"),),
+        (
+            (
+                "csms.commands.next_to_send",
+                'return command if still.update(state=command.state, sent_at=now, epoch=epoch, sealed="") else None',
+                "return command",
+            ),
+        ),
         shows="I19",
         faults={},
     ),
