@@ -23,7 +23,7 @@ NOW_S = 120
 def heard(row: ChargingSession, readings: tuple[Reading, ...], now: datetime) -> bool:
     """Readings of a session that is over (its row locked); True when its charger was asked to stop."""
     last = readings[-1] if readings else None
-    if last is None or "inferred" not in row.flags or (last.at and (now - last.at).total_seconds() > NOW_S):
+    if last is None or "inferred" not in row.flags or _is_old(row, last, now):
         return False
     return _flows(row, last.power_w, last.energy_wh) and _ask(row, last, now)
 
@@ -58,6 +58,12 @@ def _ask(row: ChargingSession, reading: Reading, now: datetime) -> bool:
         failures.not_obeyed(row, attempts)
     sessions.ask_stop(row, trigger=TRIGGER, attempt=attempts + 1)
     return True
+
+
+def _is_old(row: ChargingSession, reading: Reading, now: datetime) -> bool:
+    """By the charger's clock, put right by what it is known to be off."""
+    off_s = row.charge_point.clock_offset_s or 0
+    return reading.at is not None and (now - reading.at).total_seconds() + off_s > NOW_S
 
 
 def _flows(row: ChargingSession, power_w: int | None, register_wh: int | None) -> bool:

@@ -7,7 +7,7 @@ The way of every reading while cars charge: at most six queries a message, whate
 import hashlib
 import json
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import connection
@@ -19,6 +19,9 @@ from csms.models import ChargePoint, ChargingSession, Connector
 from csms.rules import session as rule
 from csms.rules.habits import STANDARD, Habits
 
+# So long, and among so many of a charger's, a session that is over may be meant by a stop that names none.
+LATELY = timedelta(hours=6)
+MOST_LATELY = 20
 # What chargers send that never got, or lost, their transaction id.
 NO_TRANSACTION = {None, "", "0", "-1"}
 
@@ -84,7 +87,7 @@ def stopped(
     charge_point_pk: int, known: dict[UUID, Place], said: StopReported, now: datetime, habits: Habits = STANDARD
 ) -> tuple[Moved, str | None]:
     """The transaction ended. Always thanked for; the second value is the tag's status when the charger gave a tag."""
-    row = _session_to_stop(charge_point_pk, said)
+    row = _session_to_stop(charge_point_pk, said, now)
     status = tags.authorize(said.tag, charge_point_pk, now, habits).status if said.tag else None
     if row is None:
         audit.record("session.orphan_stop", ChargePoint(pk=charge_point_pk), after=_facts(said))
@@ -143,17 +146,42 @@ def _session(charge_point_pk: int, known: dict[UUID, Place], ref: str | None, co
     return found[0] if found else None
 
 
-def _session_to_stop(charge_point_pk: int, said: StopReported) -> ChargingSession | None:
-    """By its transaction id; a charger that lost its id means the open session of that tag, or the only one open."""
+def _session_to_stop(charge_point_pk: int, said: StopReported, now: datetime) -> ChargingSession | None:
+    """By its transaction id. A charger that lost its id says a stop again, or means the open session of that tag, one of that tag that we
+    ended for it, or the only one open.
+    """
     ref = said.transaction_ref
     if ref not in NO_TRANSACTION and ((found := _locked("transaction_id = %s", [charge_point_pk, ref])) or not _lost_id(ref)):
         return found[0] if found else None
+    over = ChargingSession.objects.filter(charge_point_id=charge_point_pk, state="STOPPED", ended_at__gt=now - LATELY)
+    lately = list(over.order_by("-id")[:MOST_LATELY])
+    if (told := next((row for row in lately if _is_its_stop(row, said)), None)) is not None:
+        return _locked("id = %s", [charge_point_pk, told.pk])[0]
     still_open = _locked("state <> 'STOPPED'", [charge_point_pk])
     if said.tag:
-        of_tag = [row for row in still_open if tags.normal(row.id_tag) == tags.normal(said.tag)]
+        of_tag = [row for row in still_open if _of_tag(row, said)]
         if len(of_tag) == 1:
             return of_tag[0]
+        if not of_tag and (ended := next((row for row in lately if _of_tag(row, said) and _awaits_its_stop(row)), None)) is not None:
+            return _locked("id = %s", [charge_point_pk, ended.pk])[0]
     return still_open[0] if len(still_open) == 1 else None
+
+
+def _of_tag(row: ChargingSession, said: StopReported) -> bool:
+    return tags.normal(row.id_tag) == tags.normal(said.tag or "")
+
+
+def _is_its_stop(row: ChargingSession, said: StopReported) -> bool:
+    """Whether this very stop was told before: with the same register and tag, and, where it ended the session, of the same moment."""
+    if row.reported_wh is None or row.meter_start_wh is None or (said.tag and not _of_tag(row, said)):
+        return False
+    if said.at is None or said.meter_stop_wh != row.meter_start_wh + row.reported_wh:
+        return False
+    return doubts.LATE in row.flags if "inferred" in row.flags else said.at == row.end_time
+
+
+def _awaits_its_stop(row: ChargingSession) -> bool:
+    return "inferred" in row.flags and doubts.LATE not in row.flags
 
 
 def _lost_id(ref: str | None) -> bool:

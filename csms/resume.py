@@ -15,7 +15,7 @@ from typing import Any
 from django.db import transaction
 
 from csms import commands, sessions
-from csms.models import ChargePoint, ChargingSession, Command, CommandState, SessionState
+from csms.models import ChargePoint, ChargingSession, Command, CommandState, ConnectorType, SessionState
 from csms.rules import session as rule
 from csms.rules.habits import Habits
 from voltaro import clock
@@ -110,4 +110,8 @@ def _resume(charge_point_pk: int, refs: list[str]) -> None:
 def _go_on(pks: list[int], now: datetime) -> None:
     rows = ChargingSession.objects.select_for_update(of=("self",), no_key=True).select_related("connector", "charge_point")
     for row in rows.filter(pk__in=pks).order_by("pk"):
-        sessions.apply(row, [rule.Asked()], row.connector.max_power_w, now)
+        events: list[rule.Event] = [rule.Asked()]
+        said_at, since = row.connector.last_updated, row.suspended_at
+        if row.connector.status in rule.IDLE and said_at and since and said_at >= since:  # said since the boot: the car may be gone
+            events.append(rule.ConnectorSaid(row.connector.status, socket=row.connector.type == ConnectorType.SOCKET))
+        sessions.apply(row, events, row.connector.max_power_w, now)

@@ -302,10 +302,11 @@ def stop_now(session_id: int, *, trigger: str) -> bool:
 
 
 def to_stop(now: datetime) -> QuerySet[ChargingSession]:
-    """Live sessions whose stop is due, and those told to stop that have not."""
+    """Live sessions whose stop is due, and those told to stop that have not. Who is away is told when it is back."""
     return (
         ChargingSession.objects.exclude(state=SessionState.STOPPED)
         .filter(stop_due_at__lte=now)
+        .filter(~Q(state=SessionState.SUSPENDED) | Q(charge_point__online=True))
         .filter(Q(stop_asked_at__isnull=True) | Q(stop_asked_at__lte=now - timedelta(seconds=STOP_AGAIN_S)))
         .order_by("stop_due_at")
     )

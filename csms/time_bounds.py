@@ -12,7 +12,7 @@ from functools import partial
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from accounts import audit
 from csms import charging_profiles, quirks
@@ -43,14 +43,16 @@ def lasts_s(session: ChargingSession) -> int:
 
 
 def to_renew(now: datetime) -> QuerySet[ChargingSession]:
-    """Live sessions whose bound ends soon, of chargers that are there. (Of the others it is to end.)
+    """Live sessions whose bound ends soon, of chargers that are there. (Of the others it is to end; and at its limit, one that does not
+    obey our stop is stopped by it.)
 
     Also those that a profile of ours ends and whose row does not say when: that is written after the answer, and may be lost.
     """
     stands = ChargingProfile.objects.filter(session__isnull=False, requested_by=BY, state=ChargingProfile.State.ACTIVE)
     unwritten = stands.filter(command__settled_at__lte=now - timedelta(seconds=WRITTEN_S)).values("session")
     soon = Q(bounded_until__lte=now + timedelta(seconds=AHEAD_S)) | Q(pk__in=unwritten, bounded_until__isnull=True)
-    return ChargingSession.objects.exclude(state=SessionState.STOPPED).filter(soon, charge_point__online=True).order_by("bounded_until")
+    live = ChargingSession.objects.exclude(state=SessionState.STOPPED).filter(energy_wh__lt=F("limit_wh"), charge_point__online=True)
+    return live.filter(soon).order_by("bounded_until")
 
 
 def renew_due(now: datetime, limit: int) -> int:

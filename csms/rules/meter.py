@@ -12,6 +12,8 @@ from enum import StrEnum
 WOBBLE_WH = 10
 # A register of so much, in kWh, is told from one that was set to zero.
 IN_KWH_FROM_WH = 100_000
+# So much may have flowed after what we had counted, before the real stop of a session that we ended: one large car.
+LATE_WH = 150_000
 # What a charger may report beyond what was counted before a person must look: the larger of this and a tenth.
 REPORTED_BEYOND_WH = 1_000
 
@@ -126,7 +128,8 @@ def late(meter: Meter, register_wh: int | None) -> int | None:
     if register_wh is None or meter.segment_start_wh is None or register_wh < max(meter.segment_start_wh, 0):
         return None
     last_wh = meter.last_wh or 0
-    if last_wh > 0 and (register_wh == 0 or (last_wh >= 1_000 and abs(register_wh - last_wh // 1_000) <= 1)):
+    in_kwh = last_wh >= 1_000 and last_wh // 1_000 - 1 <= register_wh <= (last_wh + LATE_WH) // 1_000 + 1
+    if last_wh > 0 and (register_wh == 0 or in_kwh):
         return None
     return meter.segments_wh + register_wh - meter.segment_start_wh
 

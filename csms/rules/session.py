@@ -329,8 +329,12 @@ def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, 
 
 
 def _stale(session: Session, now: datetime, limits: Limits) -> bool:
-    """Whether too much time has passed since it was last heard of to go on with it: asked at each of the points where it may resume."""
-    gap_s = (now - session.last_activity_at).total_seconds()
+    """Whether too much time has passed since it could last be heard of to go on with it: asked at each of the points where it may resume.
+
+    Not since it last spoke: a charger that reads every quarter of an hour is as good as one that reads every minute.
+    """
+    heard_until = max(session.last_activity_at, session.suspended_at or session.last_activity_at)
+    gap_s = (now - heard_until).total_seconds()
     return session.state == State.SUSPENDED and gap_s > limits.max_resume_gap_s
 
 
@@ -369,7 +373,9 @@ def _lost(session: Session, event: Lost, now: datetime, limits: Limits) -> tuple
     count = session.disconnects_without_progress + 1
     if count >= limits.max_disconnects_without_progress:
         return _end(session, now, "FLAPPING", inferred=True), Verdict.ENDED
-    suspended = replace(session, state=State.SUSPENDED, suspended_at=now, disconnects_without_progress=count, stop_due_at=session.limit_at)
+    # Without a word of the charger's own it most likely charges on: its stop stays due, and is sent when it is back.
+    due_at = session.limit_at if event.why == "booted" else session.stop_due_at
+    suspended = replace(session, state=State.SUSPENDED, suspended_at=now, disconnects_without_progress=count, stop_due_at=due_at)
     return suspended, Verdict.SUSPENDED
 
 

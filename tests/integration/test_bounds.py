@@ -5,7 +5,7 @@ import json
 import pytest
 
 from accounts.models import AuditEntry
-from csms import commands, permits
+from csms import commands, permits, sessions
 from csms.models import ChargingSession, Command, IdTag
 from tests.charger import Charger, later
 from voltaro import clock
@@ -144,6 +144,23 @@ def test_after_a_boot_it_is_told_what_was_running_and_that_runs_on(started, djan
     session = ChargingSession.objects.get()
     assert (session.state, session.resume_count) == ("RUNNING", 1)
     assert entries("session.resumed") == 1
+
+
+def test_a_connector_that_is_free_since_the_boot_runs_on_for_a_moment_only(started, django_capture_on_commit_callbacks):
+    """The car left while the power was away; to have taken PostBootState is not to charge."""
+    started.accept(told(started)[0])
+    started.meter(1_400, 30_000)
+    started.status("Charging")
+    clock.shift(5)
+    started.boot()
+    clock.shift(2)
+    started.status("Available")
+    ident, _ = told(started, "PostBootState")
+    with django_capture_on_commit_callbacks(execute=True):
+        started.accept(ident)
+    clock.shift(180)
+    sessions.timeout_due(clock.now(), 10)
+    assert ChargingSession.objects.get().stop_reason == "NO_STOP"
 
 
 def test_one_that_does_not_take_it_stays_suspended(started, django_capture_on_commit_callbacks):

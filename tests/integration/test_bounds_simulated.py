@@ -128,6 +128,16 @@ def test_a_profile_ends_by_itself_while_nobody_hears_it_and_is_renewed_when_it_i
     assert session().state == "RUNNING"
 
 
+def test_at_the_limit_it_is_renewed_no_more(profiled):
+    """The stop was refused: what ends by itself is left to end."""
+    until = session().bounded_until
+    ChargingSession.objects.update(limit_wh=session().energy_wh)
+    clock.shift(until.timestamp() - clock.now().timestamp() - 10)
+    assert time_bounds.renew_due(clock.now(), 10) == 0
+    ChargingSession.objects.update(limit_wh=10_000)
+    assert time_bounds.renew_due(clock.now(), 10) == 1
+
+
 def test_whoever_is_heard_is_never_stopped_by_it(profiled):
     outlet, first = profiled.charger.outlets[0], session().bounded_until
     for _ in range(55):

@@ -12,7 +12,7 @@ from accounts.models import AuditEntry
 from accounts.roles import Role
 from billing import bills
 from csms import commands, outcomes, permits, sessions, stations
-from csms.models import Alert, ChargingSession, Command, IdTag
+from csms.models import Alert, ChargePoint, ChargingSession, Command, IdTag
 from tests.charger import Charger, later
 from tests.factories import make_user
 from tests.stories import queries, signed_in
@@ -243,6 +243,14 @@ def test_one_that_names_no_transaction_is_told_to_stop_too(gone_on):
     clock.shift(7 * 3600)
     gone_on.meter(2_700, 30_000)
     assert noted()["phantom_flow"] == 1, "hours later it is another matter"
+
+
+@pytest.mark.parametrize(("off_s", "told"), [(-3_600, True), (0, False), (3_600, False)])
+def test_what_is_now_is_told_by_the_clock_it_is_known_to_have(gone_on, off_s, told):
+    """A reading of an hour ago by its clock: now, where that is an hour behind; two hours ago, where it is ahead."""
+    ChargePoint.objects.update(clock_offset_s=off_s)
+    gone_on.meter(2_500, 30_000, at=clock.now() - timedelta(seconds=3_600))
+    assert (gone_on.asked("RemoteStopTransaction") is not None) == told
 
 
 @pytest.mark.parametrize("how", ["still", "old", "stopped by itself"])

@@ -12,6 +12,7 @@ from csms import permits, sessions, stations
 from csms.models import ChargePoint, ChargerError, ChargingSession, Command, IdTag, MeterReading, OcppMessage
 from csms.timestamps import write
 from tests.charger import Charger, later
+from tests.factories import make_connector
 from voltaro import clock
 
 pytestmark = pytest.mark.django_db
@@ -302,6 +303,52 @@ def test_a_stop_that_lost_its_id_means_the_open_session(charger, permit):
     charger.transaction_id = -1
     charger.stop(100)
     assert ChargingSession.objects.get().state == "STOPPED"
+
+
+@pytest.mark.parametrize("ended_by", ["its stop", "us", "us, and its late stop"])
+def test_a_stop_without_a_number_that_is_told_again_ends_nobody_elses_session(network, ended_by):
+    """Two outlets; the answer to the stop of one was lost with the line."""
+    make_connector(network.kaveri_charger, 2)
+    for tag in ("CARD1", "CARD2"):
+        IdTag.objects.create(tag=tag, company=network.kaveri.company)
+    charger = Charger(network.kaveri_charger)
+    charger.boot()
+    first = charger.start("CARD1", meter=1_000, connector=1)["transactionId"]
+    charger.start("CARD2", meter=1_000, connector=2)
+    clock.shift(60)
+    at = clock.now()
+    if ended_by == "its stop":
+        charger.call("StopTransaction", stop_without_number(1_500, at, "CARD1"))
+    else:
+        sessions.finalize(ChargingSession.objects.get(transaction_id=str(first)).pk, "NO_STOP")
+    if "late" in ended_by:
+        charger.call("StopTransaction", stop_without_number(1_500, at, "CARD1"))
+    charger.drop()
+    charger.connect()
+    charger.call("StopTransaction", stop_without_number(1_500, at, "CARD1"))
+    ended, other = ChargingSession.objects.order_by("pk")
+    assert (ended.transaction_id, ended.live, ended.reported_wh) == (str(first), False, 500)
+    assert other.live and other.energy_wh == 0
+    charger.call("StopTransaction", stop_without_number(1_900, clock.now(), "CARD2"))
+    other.refresh_from_db()
+    assert (other.live, other.energy_wh) == (False, 900)
+
+
+def stop_without_number(wh, at, tag):
+    return {"transactionId": -1, "meterStop": wh, "timestamp": write(at), "idTag": tag}
+
+
+def test_a_stop_that_became_due_while_the_line_was_away_is_sent_when_it_is_back(charger, permit):
+    charger.start(tag=permit.tag, meter=0)
+    clock.shift(5)
+    charger.meter(100, 60_000)
+    due_at = ChargingSession.objects.get().stop_due_at
+    charger.drop()
+    clock.shift((due_at - clock.now()).total_seconds() + 1)
+    assert sessions.stop_due(clock.now(), 10) == 0, "nobody is there to be told"
+    charger.connect()
+    assert sessions.stop_due(clock.now(), 10) == 1
+    assert charger.asked("RemoteStopTransaction")[2] == {"transactionId": charger.transaction_id}
 
 
 def test_an_invalid_stop_reason_becomes_other_and_is_kept(charger, permit):

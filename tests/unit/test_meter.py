@@ -1,5 +1,6 @@
 """Energy from registers that lie: properties that hold for any register, and the lies met in the field by name (Q95-Q102)."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -141,6 +142,12 @@ def test_Q98_a_spike_between_kilowatt_hours_called_watt_hours_is_no_energy():
 
 def test_a_register_that_was_set_to_zero_passes_where_the_one_before_would_be_in_kilowatt_hours():
     assert read(begin(1_234_000), 0, 700, 1_234, 1_900).energy_wh == 1_900
+
+
+@pytest.mark.parametrize(("told_wh", "energy_wh"), [(12_900, 12_900), (12, None), (20, None), (163, None), (5_000, 5_000), (0, None)])
+def test_Q98_a_late_stop_in_kilowatt_hours_says_nothing(told_wh, energy_wh):
+    """12 kWh were counted from 0; it charged on while it was away, and its stop is in kWh."""
+    assert meter.late(read(begin(0), 6_000, 12_000, cap_wh=7_000), told_wh) == energy_wh
 
 
 def test_Q99_a_reset_in_the_middle_is_a_new_segment():

@@ -187,11 +187,26 @@ def test_losing_it_twice_counts_once():
 
 def test_a_gap_of_exactly_the_limit_resumes_and_a_second_more_does_not():
     lost, _ = play(a_session(), (1, Lost()))
-    resumed, verdicts = play(lost, (LIMITS.max_resume_gap_s, Measured(register_wh=10_500)))
+    resumed, verdicts = play(lost, (1 + LIMITS.max_resume_gap_s, Measured(register_wh=10_500)))
     assert verdicts == [Verdict.RESUMED] and resumed.live
-    stale, verdicts = play(lost, (LIMITS.max_resume_gap_s + 1, Measured(register_wh=10_500)))
+    stale, verdicts = play(lost, (2 + LIMITS.max_resume_gap_s, Measured(register_wh=10_500)))
     assert verdicts == [Verdict.STALE_RECONNECT]
     assert (stale.stop_reason, stale.meter.energy_wh, stale.end_time, "inferred" in stale.flags) == ("STALE_RECONNECT", 0, NOON, True)
+
+
+@pytest.mark.parametrize("lost_after_s", [5, 890])
+def test_the_gap_is_what_was_not_heard_and_not_what_was_not_said(lost_after_s):
+    """A charger that reads every quarter of an hour: its line blinks, and its next reading is in time."""
+    session, verdicts = play(a_session(), (lost_after_s, Lost()), (901, Measured(register_wh=20_000)))
+    assert verdicts == [Verdict.SUSPENDED, Verdict.RESUMED] and session.meter.energy_wh == 10_000
+
+
+def test_the_stop_ahead_of_the_limit_stays_due_when_the_line_blinks_but_not_when_the_charger_boots():
+    session, _ = play(a_session(limit_wh=1_000), (10, Measured(register_wh=10_500, power_w=60_000)))
+    due_at = session.stop_due_at
+    assert due_at == after(40 - LIMITS.stop_lead_s)
+    assert play(session, (15, Lost()))[0].stop_due_at == due_at
+    assert play(session, (15, Lost("booted")))[0].stop_due_at is None
 
 
 def test_flapping_without_progress_ends_the_session():
