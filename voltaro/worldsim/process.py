@@ -19,7 +19,7 @@ from django.core.cache.backends.base import BaseCache
 from django.db import IntegrityError, InterfaceError, OperationalError, connection
 
 from accounts import audit
-from csms import live, quirks
+from csms import live, quirks, tags
 from csms.models import Connector
 from voltaro import clock, jobs
 from voltaro.worldsim.clockwork import Clockwork
@@ -95,6 +95,7 @@ class Process:
             stack.enter_context(clock.instead(self.clockwork.now, self.clockwork.elapsed))
             random.seed(f"{self.clockwork.seed}/global")
             quirks.forget()
+            tags.forget()
             stack.enter_context(connection.execute_wrapper(self._statement))
             stack.enter_context(commits(before=self._before_commit, after=self._after_commit))
             stack.enter_context(self._listening())
