@@ -232,7 +232,8 @@ def _register(session: Session, event: Measured) -> tuple[int | None, frozenset[
 
     Only where no register was ever seen to rise, and each moment once: a clock-aligned interval beside registers says the same energy.
     """
-    if event.register_wh is not None and (_is_of_before(session, event) or _is_told_again(session, event)):
+    of_before = (_is_of_before, _is_told_again, _is_its_beginning)
+    if event.register_wh is not None and any(so(session, event) for so in of_before):
         return None, session.flags
     if event.register_wh is not None or event.interval_wh is None:
         return event.register_wh, session.flags - {INTERVALS} if event.register_wh is not None else session.flags
@@ -247,6 +248,13 @@ def _is_told_again(session: Session, event: Measured) -> bool:
     """Without a time, nothing tells the readings of a stop from those we had: a lower register is one of them."""
     last = session.meter.last_wh
     return event.stopping and event.at is None and event.register_wh is not None and last is not None and event.register_wh < last
+
+
+def _is_its_beginning(session: Session, event: Measured) -> bool:
+    """The register of the start, told once more with the stop: after a later one it tells nothing, whatever the clock was set to since."""
+    if not event.stopping or event.at is None or session.start_time is None:
+        return False
+    return event.at <= session.start_time != session.metered_at
 
 
 def _known(session: Session, told_wh: int | None, at: datetime | None, now: datetime) -> tuple[Meter, int]:

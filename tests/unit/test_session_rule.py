@@ -79,6 +79,25 @@ def test_readings_in_kwh_called_wh_tell_no_energy_but_their_power_tells_when_the
     assert ended.meter.energy_wh == 516
 
 
+def test_the_register_of_the_start_told_with_the_stop_is_no_energy_though_the_clock_was_set_back():
+    """The register fell by 13 kWh and the clock by an hour: the start's is higher and later than the last reading."""
+    session = a_session(meter=begin(0), start_time=NOON, started_at=NOON, metered_at=NOON)
+    hour_s = 3_600
+    read = [(20, 6_911_989), (40, 6_912_162), (50 - hour_s, 6_912_162), (60 - hour_s, 6_899_194), (80 - hour_s, 6_899_367)]
+    session, _ = play(session, *((at % hour_s, Measured(at=after(at), register_wh=wh, power_w=30_000)) for at, wh in read))
+    data = [Measured(at=after(at), register_wh=wh, stopping=True) for at, wh in ((0, 6_911_845), (100 - hour_s, 6_899_540))]
+    stop = Stopped(at=after(100 - hour_s), register_wh=6_899_540)
+    ended, _ = play(session, *((100, event) for event in (*data, stop)))
+    assert ended.meter.energy_wh == 173 + 173 + 173
+
+
+def test_where_the_start_said_nothing_its_register_is_told_with_the_stop():
+    session = a_session(meter=begin(0), start_time=NOON, started_at=NOON, metered_at=NOON)
+    data = [Measured(at=after(at), register_wh=wh, stopping=True) for at, wh in ((0, 6_911_845), (100, 6_912_400))]
+    ended, _ = play(session, *((100, event) for event in (*data, Stopped(at=after(100), register_wh=6_912_400))))
+    assert ended.meter.energy_wh == 555
+
+
 def test_a_false_sample_that_a_charger_sends_twice_is_one_sample():
     """It says the same moment again under a new message id: two samples that agree are two moments."""
     false = Measured(at=after(60), register_wh=0, power_w=7_200)
