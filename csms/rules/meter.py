@@ -31,6 +31,10 @@ class Verdict(StrEnum):
     UNKNOWN = "unknown"
 
 
+# A register that cannot be where it says: no energy by itself, and a person should see that it was said.
+NOT_BELIEVED = frozenset({Verdict.WENT_BACK, Verdict.JUMPED, Verdict.IN_KWH})
+
+
 @dataclass(frozen=True)
 class Meter:
     """A session's meter. `energy_wh` is what was delivered as far as it can be believed."""
@@ -69,7 +73,7 @@ def advance(meter: Meter, register_wh: int | None, cap_wh: int, *, again: bool =
         return meter, Verdict.UNKNOWN
     if meter.last_wh is None:
         return replace(begin(register_wh), segments_wh=meter.segments_wh), Verdict.FIRST
-    if _in_kwh(meter.last_wh, register_wh, cap_wh):
+    if meter.last_wh >= IN_KWH_FROM_WH and _in_kwh(meter.last_wh, register_wh, cap_wh):
         return replace(meter, pending_wh=None), Verdict.IN_KWH
     if (continued := _continued(meter, register_wh, cap_wh)) is not None:
         return continued, Verdict.CAME_BACK
@@ -93,8 +97,8 @@ def advance(meter: Meter, register_wh: int | None, cap_wh: int, *, again: bool =
 
 
 def _in_kwh(last_wh: int, register_wh: int, cap_wh: int) -> bool:
-    """Whether this is the last register a little later, said in kWh as if it were Wh (Q98): a thousandth of it tells no energy."""
-    return last_wh >= IN_KWH_FROM_WH and last_wh // 1000 - 1 <= register_wh <= (last_wh + cap_wh) // 1000 + 1
+    """Whether this is the last register and at most `cap_wh` more, said in kWh as if it were Wh (Q98): a thousandth tells no energy."""
+    return last_wh // 1_000 - 1 <= register_wh <= (last_wh + cap_wh) // 1_000 + 1
 
 
 def _continued(meter: Meter, register_wh: int, cap_wh: int) -> Meter | None:
@@ -115,7 +119,7 @@ def finish(meter: Meter, register_wh: int | None, cap_wh: int) -> tuple[Meter, V
     if register_wh is not None and register_wh <= 0 and (meter.last_wh or 0) > 0:
         return meter, Verdict.UNKNOWN
     after, verdict = advance(meter, register_wh, cap_wh)
-    if verdict in (Verdict.WENT_BACK, Verdict.JUMPED, Verdict.IN_KWH):
+    if verdict in NOT_BELIEVED:
         return meter, verdict
     return after, verdict
 
@@ -128,8 +132,7 @@ def late(meter: Meter, register_wh: int | None) -> int | None:
     if register_wh is None or meter.segment_start_wh is None or register_wh < max(meter.segment_start_wh, 0):
         return None
     last_wh = meter.last_wh or 0
-    in_kwh = last_wh >= 1_000 and last_wh // 1_000 - 1 <= register_wh <= (last_wh + LATE_WH) // 1_000 + 1
-    if last_wh > 0 and (register_wh == 0 or in_kwh):
+    if last_wh > 0 and (register_wh == 0 or last_wh >= 1_000 and _in_kwh(last_wh, register_wh, LATE_WH)):
         return None
     return meter.segments_wh + register_wh - meter.segment_start_wh
 

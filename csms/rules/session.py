@@ -184,12 +184,12 @@ def _measured(session: Session, event: Measured, now: datetime, limits: Limits) 
     again = event.at is not None and event.at == session.pending_at
     known, most_wh = _known(session, register_wh if event.register_wh is not None else None, event.at, now)
     meter, said = meters.advance(known, register_wh, most_wh, again=again)
-    odd = said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED)
+    odd = said in meters.NOT_BELIEVED
     progressed = meter.energy_wh > session.meter.energy_wh
     flows = (event.power_w or 0) > IDLE_W
     in_kwh = said is meters.Verdict.IN_KWH
-    flags = counts | ({"suspect"} if odd or in_kwh else set())
-    believed = not odd and not in_kwh and said is not meters.Verdict.UNKNOWN
+    flags = counts | ({"suspect"} if odd else set())
+    believed = not odd and said is not meters.Verdict.UNKNOWN
     pending_at = None if meter.pending_wh is None else event.at if odd else session.pending_at
     metered_at = (event.at if believed else None) or session.metered_at
     register_at = now if believed else session.register_at
@@ -329,7 +329,7 @@ def _stopped(session: Session, event: Stopped, now: datetime) -> tuple[Session, 
     known, most_wh = _known(session, event.register_wh, event.at, now)
     meter, said = meters.finish(known, event.register_wh, most_wh)
     flags = session.flags - ({INTERVALS} if known is not session.meter else set())
-    flags |= {"suspect"} if said in (meters.Verdict.WENT_BACK, meters.Verdict.JUMPED, meters.Verdict.IN_KWH) else set()
+    flags |= {"suspect"} if said in meters.NOT_BELIEVED else set()
     told = event.register_wh is not None and event.register_wh > 0
     reported = meters.reported(meter, event.register_wh) if told else None
     ended = replace(session, meter=meter, flags=frozenset(flags), reported_wh=reported)
