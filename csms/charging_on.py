@@ -62,8 +62,7 @@ def _ask(row: ChargingSession, reading: Reading, now: datetime) -> bool:
 
 def _is_old(row: ChargingSession, reading: Reading, now: datetime) -> bool:
     """By the charger's clock, put right by what it is known to be off."""
-    off_s = row.charge_point.clock_offset_s or 0
-    return reading.at is not None and (now - reading.at).total_seconds() + off_s > NOW_S
+    return reading.at is not None and (now - row.charge_point.by_our_clock(reading.at)).total_seconds() > NOW_S
 
 
 def _flows(row: ChargingSession, power_w: int | None, register_wh: int | None) -> bool:

@@ -140,8 +140,7 @@ def _asked_by(charge_point: ChargePoint, said: StartReported, now: datetime) -> 
     """What was asked of the charger after this, a start under a tag of its own cannot follow: it began before, by the charger's clock
     (put right by what it is known to be off; one that is not set says nothing).
     """
-    off_s = charge_point.clock_offset_s or 0
-    began = said.at - timedelta(seconds=off_s) if said.at is not None else now
+    began = charge_point.by_our_clock(said.at) if said.at is not None else now
     return began + CLOCK
 
 

@@ -2,6 +2,7 @@
 
 import secrets
 import uuid
+from datetime import datetime, timedelta
 
 from django.core.validators import RegexValidator
 from django.db import models
@@ -146,6 +147,10 @@ class ChargePoint(Audited):
 
     def __str__(self) -> str:
         return self.cp_id
+
+    def by_our_clock(self, at: datetime) -> datetime:
+        """A time that this charger told, put right by what its clock is known to be off."""
+        return at - timedelta(seconds=self.clock_offset_s or 0)
 
 
 class ConnectorType(models.TextChoices):
