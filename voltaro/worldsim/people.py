@@ -216,7 +216,7 @@ class People:
     def _change_account(self, name: str) -> None:
         self.clockwork.reach("account_changed", name)
         number = bank_account(name, len(self.bank_accounts[name]))
-        old = self.bank_accounts[name][-1]
+        before = list(self.bank_accounts[name])  # not only the last: that one may never have been set
         self.bank_accounts[name].append(number)  # even if we are told that it was not changed
 
         def deed() -> bool:
@@ -224,7 +224,7 @@ class People:
             return True
 
         if self._deed(deed):
-            self.left_at[old] = self.clockwork.now().timestamp()
+            self.left_at |= {one: self.clockwork.now().timestamp() for one in before if one not in self.left_at}
 
     def _hold(self, name: str) -> None:
         self.clockwork.reach("held_payouts", name)

@@ -17,6 +17,7 @@ REGISTER, POWER = "Energy.Active.Import.Register", "Power.Active.Import"
 STAMP = re.compile(r'("timestamp": ?")([^"]+)')
 # A building's meter, which hangs on the same charger.
 MAIN_WH, MAIN_W = 5_000_000.0, 18_000
+# Where a start says 0, the register is at least this: a start of 0 is never true.
 FIRST_WH = 1_000_000.0
 
 
