@@ -132,7 +132,7 @@ def late(meter: Meter, register_wh: int | None) -> int | None:
     if register_wh is None or meter.segment_start_wh is None or register_wh < max(meter.segment_start_wh, 0):
         return None
     last_wh = meter.last_wh or 0
-    if last_wh > 0 and (register_wh == 0 or last_wh >= 1_000 and _in_kwh(last_wh, register_wh, LATE_WH)):
+    if last_wh > 0 and (register_wh == 0 or (last_wh >= 1_000 and _in_kwh(last_wh, register_wh, LATE_WH))):
         return None
     return meter.segments_wh + register_wh - meter.segment_start_wh
 
